@@ -1,0 +1,74 @@
+# The two commands of the README are `make up` and `make verify`; `make help` lists the rest.
+# Each target that builds first runs `make prepare`, so a fresh machine needs nothing else.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help prepare prepare-build up verify lint test e2e fix generate bench torture mutants
+
+# A toolchain that `prepare` has just installed is not yet on the caller's PATH.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+# Where cargo puts the binary.
+OUT = $(or $(CARGO_TARGET_DIR),target)
+
+# Scenarios run real clusters against the clock, so few at a time and apart from the rest.
+every     := $(wildcard tests/*.rs) $(patsubst %/,%,$(dir $(wildcard tests/*/main.rs)))
+SCENARIOS := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios%,$t),--test $t)))
+# The rounds of `durability` run many clusters beside each other: `make torture` has them.
+# The planner's walk is long, and needs nothing that does I/O: built on its own, and optimised.
+OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability,$t),,--test $t)))
+PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
+SCENARIO_THREADS ?= 2
+ROUNDS ?= 5
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+prepare: ## Install what this machine lacks: compiler, Rust, etcd and etcdctl
+	@sh scripts/prepare.sh
+
+prepare-build: ## The part of that which building needs
+	@sh scripts/prepare.sh build
+
+up: prepare-build ## Build, then run a cluster in the foreground: make up ARGS="-f FILE"
+	cargo build --release --locked --bin quorate
+	@exec $(OUT)/release/quorate up $(ARGS)
+
+verify: prepare ## All that CI runs; changes no tracked file
+	@sh scripts/unchanged.sh $(MAKE) lint test e2e
+
+lint: prepare ## Formatting, lints, docs, and the pure modules on their own
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
+	cargo check --locked --no-default-features
+
+test: prepare ## Every test but the scenarios
+	cargo test --locked --lib --bins $(OTHERS)
+	cargo test $(PLANNER) -- --nocapture
+	cargo test --locked --doc
+
+e2e: prepare ## The scenarios: real clusters that get broken, on our engine and on an upstream etcd
+	cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
+	QUORATE_TEST_ENGINE=etcd cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
+
+fix: prepare ## Format, and apply what the lints suggest
+	cargo fmt
+	cargo clippy --locked --all-targets --fix --allow-dirty --allow-staged
+
+generate: prepare ## Write crds/ anew from the Rust types
+	cargo build --locked --bin quorate
+	@$(OUT)/debug/quorate crd > crds/.new && mv crds/.new crds/etcdclusters.quorate.dev.yaml
+
+bench: prepare ## The benchmarks
+	cargo bench --locked $(ARGS)
+
+torture: prepare ## The deep walk, logs and nodes without power, then ROUNDS=5 times the scenarios
+	QUORATE_WALK=deep cargo test $(PLANNER) -- --nocapture
+	cargo test --locked --test log -- --ignored --nocapture torture
+	cargo test --locked --test durability -- --include-ignored --nocapture --test-threads=1
+	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; $(MAKE) e2e || exit 1; done
+
+mutants: prepare ## Seed faults into the planner; each must fail a test
+	@sh scripts/mutants.sh

@@ -1,0 +1,119 @@
+//! Two engines side by side in one run: `cargo bench --bench race`, a part of `make bench`.
+//!
+//! Each measure is taken on a three-node cluster of its own that `quorate up` runs on loopback,
+//! first with the one engine, then with the other, pair after pair (A B A B A B), because a
+//! machine is never the same for long: what is worth reading is the ratio, and how far it moves
+//! from pair to pair. Printed are medians, least and most of each engine, the ratio of the
+//! medians, that of the single pairs, and the goal. It ends with 1 if our own engine misses one.
+//!
+//! | Variable | Meaning | Default |
+//! |---|---|---|
+//! | `QUORATE_RACE_BASELINE` | the first engine: an etcd | `/usr/bin/etcd` |
+//! | `QUORATE_RACE_ENGINE` | the second: `embedded`, or another etcd | `embedded` |
+//! | `QUORATE_RACE_PAIRS` | pairs | 3 |
+//! | `QUORATE_RACE_PARTS` | parts to run, such as `put,failover` | all |
+//! | `QUORATE_RACE_SECONDS` | how long each load is measured, after a second of warm-up | 5 |
+//! | `QUORATE_RACE_CONNECTIONS` | connections that the clients of a load share | 1 |
+//! | `QUORATE_RACE_KEYS` | keys of 256 B where a full cluster is measured | 100000 |
+//! | `QUORATE_RACE_ROUNDS` | times that each engine loses its leader | 20 |
+//! | `QUORATE_RACE_OUT` | a file for every single figure, as JSON | none |
+//!
+//! All loads are `quorate bench` against the leader, on the same machine as the three members.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot go on ends here")]
+
+mod engine;
+mod figures;
+mod parts;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use engine::{EMBEDDED, Engine};
+use figures::Race;
+use parts::{PARTS, Settings};
+use support::wait::now;
+
+fn main() -> ExitCode {
+    let settings = Settings {
+        pairs: variable("QUORATE_RACE_PAIRS", 3),
+        seconds: variable("QUORATE_RACE_SECONDS", 5),
+        connections: variable("QUORATE_RACE_CONNECTIONS", 1),
+        keys: variable("QUORATE_RACE_KEYS", 100_000),
+        rounds: variable("QUORATE_RACE_ROUNDS", 20),
+    };
+    let engines = [
+        Engine::new("A", &variable("QUORATE_RACE_BASELINE", "/usr/bin/etcd".to_owned())),
+        Engine::new("B", &variable("QUORATE_RACE_ENGINE", EMBEDDED.to_owned())),
+    ];
+    let chosen = variable("QUORATE_RACE_PARTS", String::new());
+    let chosen: Vec<_> = chosen.split(',').filter(|name| !name.is_empty()).collect();
+    if let Some(unknown) = chosen.iter().find(|name| PARTS.iter().all(|(part, _)| part != *name)) {
+        let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
+        eprintln!("error: {unknown}: no such part; there are {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    // Arguments are for every benchmark, so what is none of ours may be another's.
+    let arguments: Vec<_> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    let parts: Vec<_> = PARTS
+        .iter()
+        .filter(|(name, _)| chosen.is_empty() || chosen.contains(name))
+        .filter(|(name, _)| {
+            arguments.is_empty() || arguments.iter().any(|it| name.contains(it.as_str()))
+        })
+        .collect();
+    if parts.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+
+    let mut race = Race::default();
+    let mut failures = Vec::new();
+    println!("A: {}\nB: {}\n{settings}\n{}\n", engines[0], engines[1], quiet());
+    for pair in 1..=settings.pairs {
+        for (name, part) in &parts {
+            for (side, engine) in engines.iter().enumerate() {
+                let begun = now();
+                // What breaks one part says nothing of the others, and hours may be in them.
+                match catch_unwind(AssertUnwindSafe(|| part(engine, &settings))) {
+                    Ok(found) => {
+                        eprintln!("pair {pair}, {name}, {}: {:.0?}", engine.side, begun.elapsed());
+                        for (figure, value) in found {
+                            eprintln!("  {figure} {value:.3}");
+                            race.note(figure, side, pair, value);
+                        }
+                    }
+                    Err(_) => failures.push(format!("pair {pair}, {name}, {}", engine.side)),
+                }
+            }
+        }
+    }
+    let reached = race.print(&engines, &settings);
+    println!("\n{settings}; {}", quiet());
+    if let Ok(file) = std::env::var("QUORATE_RACE_OUT") {
+        std::fs::write(&file, race.json(&engines, &settings)).expect("the file can be written");
+    }
+    for failure in &failures {
+        println!("FAILED: {failure}");
+    }
+    if reached && failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What an environment variable says; what cannot be read ends the run before it began.
+fn variable<T: FromStr>(name: &str, default: T) -> T {
+    let Ok(text) = std::env::var(name) else { return default };
+    text.parse().unwrap_or_else(|_| {
+        eprintln!("error: {name}={text}: not what it should be");
+        std::process::exit(2)
+    })
+}
+
+/// How busy the machine is, which every figure depends on.
+fn quiet() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = text.split_whitespace().next().unwrap_or("?");
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!("machine: {cores} cores, load {load} over the last minute")
+}

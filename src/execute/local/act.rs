@@ -1,0 +1,534 @@
+//! Carries out one step on this machine.
+//!
+//! Order within a step is always: record, act. Every membership change reads the live list
+//! first and refuses a step that was planned on an older one (safety 6).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::abort;
+use super::process::{self, StartAs};
+use super::{Local, LocalError};
+use crate::client::{ClientError, Refusal};
+use crate::cluster::{
+    Disk, Exit, ExitKind, Founding, FoundingId, LedgerEntry, LedgerKind, Member, MemberId,
+    MemberList, NodeName, Observed, Process, Role, Timestamp, Wanted,
+};
+use crate::execute::Outcome;
+use crate::plan::{RemoveReason, StartNode, Step, StopReason, next_step};
+use crate::render::{self, InitialState, NodeConfig};
+
+/// A day: ledger lines older than this no longer count against any limit.
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// A node that was started this often in a row without a while of good running in between is
+/// started less and less often, up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+fn not_now(why: impl Into<String>) -> Outcome {
+    Outcome::NotNow(why.into())
+}
+
+impl Local {
+    /// Dispatches a step.
+    pub(super) async fn act(
+        &mut self,
+        wanted: &Wanted,
+        seen: &Observed,
+        step: &Step,
+    ) -> Result<Outcome, LocalError> {
+        if is_destructive(step) && self.plan_again(wanted).await? != *step {
+            return Ok(not_now("the cluster has changed since this was planned"));
+        }
+        abort::before(step);
+        let outcome = match step {
+            Step::Found { nodes, founding: None } => self.found_anew(wanted, nodes).await,
+            Step::Found { nodes, founding: Some(id) } => self.found(wanted, nodes, *id).await,
+            Step::Start { nodes } => self.start(wanted, seen, nodes).await,
+            Step::Stop { node, member, why } => self.stop(node, *member, *why).await,
+            Step::MoveLeader { from, to } => self.move_leader(seen, *from, *to).await,
+            Step::Remove { member, node, why } => {
+                self.remove(seen, *member, node.as_ref(), *why).await
+            }
+            Step::AddLearner { node, peer_url } => self.add_learner(node, peer_url).await,
+            Step::Promote { member, node } => self.promote(node, *member).await,
+            Step::UpdatePeerUrls { member, peer_urls, .. } => {
+                self.update_peer_urls(*member, peer_urls).await
+            }
+            Step::ForgetNode { node, data_of } => self.forget(node, *data_of),
+            Step::Done => return self.prune(wanted),
+            Step::Wait { .. } | Step::Blocked { .. } => return Ok(Outcome::Done),
+        }?;
+        if outcome == Outcome::Done {
+            abort::after(step);
+        }
+        Ok(outcome)
+    }
+
+    /// What would be planned now. A step that takes something away is carried out only if it is
+    /// still the one to take: between observing and acting a member may have failed, and then
+    /// the same stop or removal could cost the quorum (safety 6).
+    async fn plan_again(&mut self, wanted: &Wanted) -> Result<Step, LocalError> {
+        let fresh = self.read_world(wanted).await?;
+        Ok(next_step(wanted, &fresh))
+    }
+
+    /// Decides on a founding, then starts it. Refused while any founding node may hold data.
+    async fn found_anew(
+        &mut self,
+        wanted: &Wanted,
+        nodes: &[NodeName],
+    ) -> Result<Outcome, LocalError> {
+        // A founding that broke off is begun anew less and less often.
+        let now = self.clock.now();
+        if nodes.iter().any(|n| self.is_paused(n, now)) {
+            return Ok(not_now("the founding before broke off a moment ago"));
+        }
+        // All or none: counted one by one, they would for ever wait for each other.
+        for node in nodes {
+            self.count_start(node, now);
+        }
+        let mut file = self.read_or_new(wanted)?;
+        if file.record.founding.as_ref().is_some_and(|f| f.cluster.is_some()) {
+            return Ok(not_now("this home belongs to a cluster that was founded before"));
+        }
+        // Every place where data of a former founding could lie, wanted or not.
+        let places: BTreeSet<_> =
+            self.home.nodes()?.into_iter().chain(wanted.nodes.keys().cloned()).collect();
+        let mut locks = Vec::new();
+        for name in &places {
+            let home = self.home.node(name);
+            home.create()?;
+            let Some(lock) = home.try_lock()? else {
+                return Ok(not_now(format!("{name} still runs")));
+            };
+            if home.disk() != Disk::Empty {
+                return Ok(not_now(format!("{name} holds data")));
+            }
+            let recorded = file.record.founding.as_ref().map(|f| f.id);
+            let stamp = home.stamp()?.filter(|_| !home.is_cut_short());
+            if stamp.is_some_and(|s| s.founding.is_some() && s.founding == recorded) {
+                // Written on leaving the barrier: the node may have served since.
+                return Ok(not_now(format!("{name} was founded before, and its data is gone")));
+            }
+            locks.push(lock);
+        }
+        for (name, lock) in places.iter().zip(&locks) {
+            // What stamp is left speaks of a start that nothing came of.
+            self.home.node(name).clear_stamp(lock)?;
+        }
+        let founding = Founding {
+            id: FoundingId(random()?),
+            token: wanted.token.clone(),
+            nodes: wanted.nodes.iter().map(|(n, w)| (n.clone(), w.peer_url.clone())).collect(),
+            started: BTreeSet::new(),
+            cluster: None,
+        };
+        let id = founding.id;
+        file.record.founding = Some(founding);
+        self.home.write(&file)?;
+        drop(locks);
+        self.found(wanted, nodes, id).await
+    }
+
+    /// Starts nodes of a founding for the first time; each is recorded before its start.
+    async fn found(
+        &mut self,
+        wanted: &Wanted,
+        nodes: &[NodeName],
+        id: FoundingId,
+    ) -> Result<Outcome, LocalError> {
+        let mut file = self.read_or_new(wanted)?;
+        for (count, name) in (1..).zip(nodes) {
+            let Some(founding) = file.record.founding.as_mut().filter(|f| f.id == id) else {
+                return Ok(not_now("the record holds another founding"));
+            };
+            if !founding.started.insert(name.clone()) {
+                return Ok(not_now(format!("{name} was started before")));
+            }
+            let founding = founding.clone();
+            self.home.write(&file)?;
+            let config = self.founding_config(wanted, &founding, name);
+            self.launch(name, &config, StartAs { founding: Some(id), ..StartAs::default() })
+                .await?;
+            abort::found(count);
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// The founding's own list, not the spec's: the spec may have changed since.
+    fn founding_config(&self, wanted: &Wanted, founding: &Founding, name: &NodeName) -> NodeConfig {
+        let mut config = self.config(wanted, &[], name);
+        config.initial_cluster =
+            founding.nodes.iter().map(|(n, url)| (n.0.clone(), url.clone())).collect();
+        config.initial_cluster_state = InitialState::New;
+        config.initial_cluster_token.clone_from(&founding.token);
+        config
+    }
+
+    fn config(&self, wanted: &Wanted, members: &[Member], name: &NodeName) -> NodeConfig {
+        let data = self.home.node(name).data();
+        render::node_config(wanted, members, name, &data.to_string_lossy())
+    }
+
+    async fn start(
+        &mut self,
+        wanted: &Wanted,
+        seen: &Observed,
+        nodes: &[StartNode],
+    ) -> Result<Outcome, LocalError> {
+        let founding = seen.record.founding.as_ref().map(|f| f.id);
+        let members = seen.members.known().map_or(&[][..], |list| &list.members);
+        let mut outcome = not_now("these nodes were started a moment ago");
+        for StartNode { node, member, replaces } in nodes {
+            if self.pauses(node) {
+                continue;
+            }
+            if let Some(refusal) = self.adopt(node, *member, members)? {
+                outcome = refusal;
+                continue;
+            }
+            let config = if wanted.nodes.contains_key(node) {
+                let mut config = self.config(wanted, members, node);
+                config.initial_cluster_state = InitialState::Existing;
+                config
+            } else {
+                // A member whose node the spec no longer wants still counts until it is removed.
+                self.last_config(node)?
+            };
+            let start = StartAs { founding, member: Some(*member), replaces: *replaces };
+            self.launch(node, &config, start).await?;
+            outcome = Outcome::Done;
+        }
+        Ok(outcome)
+    }
+
+    /// Writes down a voter that somebody added, before its first start: it may vote before it
+    /// can say that it has run, and must then never start from an empty disk again.
+    fn adopt(
+        &self,
+        node: &NodeName,
+        member: MemberId,
+        members: &[Member],
+    ) -> Result<Option<Outcome>, LocalError> {
+        let entry = members.iter().find(|m| m.id == member);
+        if !entry.is_some_and(|m| m.role == Role::Voter && !m.is_started()) {
+            return Ok(None);
+        }
+        let Some(mut file) = self.home.read()? else {
+            return Ok(Some(not_now("cluster.json is gone; nothing is adopted without a record")));
+        };
+        if file.record.adopted.insert(member) {
+            self.home.write(&file)?;
+        } else if self.home.node(node).disk() == Disk::Empty {
+            return Ok(Some(not_now(format!("{member} may have voted, and its data is gone"))));
+        }
+        Ok(None)
+    }
+
+    fn last_config(&self, node: &NodeName) -> Result<NodeConfig, LocalError> {
+        let path = self.home.node(node).config_env();
+        let text = std::fs::read_to_string(&path).map_err(super::home::io_error("read", &path))?;
+        render::parse_env(&text).map_err(|source| LocalError::Config { path, source })
+    }
+
+    /// True while a node that keeps ending is given time; counts the start otherwise.
+    fn pauses(&mut self, node: &NodeName) -> bool {
+        let now = self.clock.now();
+        let is_paused = self.is_paused(node, now);
+        if !is_paused {
+            self.count_start(node, now);
+        }
+        is_paused
+    }
+
+    fn is_paused(&self, node: &NodeName, now: Timestamp) -> bool {
+        let Some((count, at)) = self.starts.get(node).copied() else { return false };
+        let pause = Duration::from_millis(125).saturating_mul(1 << count.min(7)).min(LONGEST_PAUSE);
+        Duration::from_millis(now.since(at)) < pause
+    }
+
+    fn count_start(&mut self, node: &NodeName, now: Timestamp) {
+        let (count, at) = self.starts.get(node).copied().unwrap_or_default();
+        let is_long_ago = Duration::from_millis(now.since(at)) > LONGEST_PAUSE * 2;
+        let count = if is_long_ago { 1 } else { count + 1 };
+        self.starts.insert(node.clone(), (count, now));
+    }
+
+    async fn launch(
+        &mut self,
+        name: &NodeName,
+        config: &NodeConfig,
+        start: StartAs,
+    ) -> Result<(), LocalError> {
+        match self.try_launch(name, config, start).await {
+            Err(error) if error.is_disk_full() => {
+                // A full disk is one node's trouble: the others are looked after all the same.
+                self.ends.note(
+                    name,
+                    Exit {
+                        kind: ExitKind::DiskFull,
+                        member: start.member,
+                        at: self.clock.now(),
+                        detail: format!(
+                            "{} is full: make room there",
+                            self.home.node(name).dir().display()
+                        ),
+                    },
+                );
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn try_launch(
+        &mut self,
+        name: &NodeName,
+        config: &NodeConfig,
+        start: StartAs,
+    ) -> Result<(), LocalError> {
+        let home = self.home.node(name);
+        home.create()?;
+        let text = render::print_env(config)
+            .map_err(|source| LocalError::Config { path: home.config_env(), source })?;
+        let environment = config
+            .settings()
+            .into_iter()
+            .map(|(flag, value)| (render::env_name(&flag), value))
+            .collect();
+        home.write_config_env(&text)?;
+        let before = home.read_state()?;
+        let child = process::spawn(&home, &self.engine, &environment, start)?;
+        self.ends.follow(name.clone(), child, start.member);
+        process::settled(&home, before.as_ref()).await;
+        Ok(())
+    }
+
+    async fn stop(
+        &mut self,
+        node: &NodeName,
+        member: Option<MemberId>,
+        why: StopReason,
+    ) -> Result<Outcome, LocalError> {
+        let home = self.home.node(node);
+        let runs = home.read_state()?.and_then(|s| s.member);
+        if let (Some(expected), Some(runs)) = (member, runs)
+            && expected != runs
+        {
+            return Ok(not_now(format!("{node} runs member {runs}, not {expected}")));
+        }
+        if why == StopReason::Unfounded && process::look(&home).process != Process::Preparing {
+            return Ok(not_now(format!("{node} has left the barrier")));
+        }
+        process::stop(&home, why == StopReason::Silent).await?;
+        // A start that follows was asked for, so it is not held back.
+        self.starts.remove(node);
+        Ok(Outcome::Done)
+    }
+
+    async fn move_leader(
+        &mut self,
+        seen: &Observed,
+        from: MemberId,
+        to: MemberId,
+    ) -> Result<Outcome, LocalError> {
+        let list = match self.live_members().await {
+            Ok(list) => list,
+            Err(refusal) => return Ok(refusal),
+        };
+        if list.leader != Some(from) {
+            return Ok(not_now("the leader has changed"));
+        }
+        let Some(endpoint) = Self::endpoint_of(seen, from) else {
+            return Ok(not_now(format!("the leader {from} has no endpoint")));
+        };
+        Ok(settle(self.client.move_leader(&endpoint, to).await, &[]))
+    }
+
+    async fn remove(
+        &mut self,
+        seen: &Observed,
+        member: MemberId,
+        node: Option<&NodeName>,
+        why: RemoveReason,
+    ) -> Result<Outcome, LocalError> {
+        let list = match self.live_members().await {
+            Ok(list) => list,
+            Err(refusal) => return Ok(refusal),
+        };
+        let Some(live) = list.members.iter().find(|m| m.id == member) else {
+            return Ok(Outcome::Done);
+        };
+        let planned = seen.members.known();
+        if planned.is_none_or(|p| p.members != list.members) {
+            return Ok(not_now(format!("the member list changed since {member} was looked at")));
+        }
+        let what = match why {
+            RemoveReason::Replace(evidence) => Some(LedgerKind::Replaced(evidence)),
+            RemoveReason::NoProgress => Some(LedgerKind::LearnerGaveUp),
+            RemoveReason::Unwanted | RemoveReason::ForeignUnstarted => None,
+        };
+        if let (Some(what), Some(node)) = (what, node) {
+            let at = self.clock.now();
+            let Some(mut file) = self.home.read()? else {
+                return Ok(not_now("cluster.json is gone; nothing is removed without a record"));
+            };
+            // Once per member, however often the call has to be repeated.
+            if !file.record.ledger.iter().any(|e| e.member == member && e.what == what) {
+                file.record.ledger.retain(|e| at.since(e.at) <= DAY_MS);
+                file.record.ledger.push(LedgerEntry { node: node.clone(), member, at, what });
+                self.home.write(&file)?;
+            }
+        }
+        debug_assert_eq!(live.id, member);
+        let endpoints = self.endpoints_but(seen, member);
+        let outcome =
+            settle(self.client.remove(&endpoints, member).await, &[Refusal::MemberNotFound]);
+        // It may have been carried out all the same: the list tells (safety 17).
+        if let (Outcome::NotNow(_), Ok(list)) = (&outcome, self.live_members().await)
+            && list.members.iter().all(|m| m.id != member)
+        {
+            return Ok(Outcome::Done);
+        }
+        Ok(outcome)
+    }
+
+    async fn add_learner(
+        &mut self,
+        node: &NodeName,
+        peer_url: &str,
+    ) -> Result<Outcome, LocalError> {
+        let list = match self.live_members().await {
+            Ok(list) => list,
+            Err(refusal) => return Ok(refusal),
+        };
+        if list.members.iter().any(|m| m.peer_urls.iter().any(|u| u == peer_url)) {
+            return Ok(not_now(format!("{peer_url} of {node} is in the list already")));
+        }
+        if list.members.iter().any(|m| m.role == Role::Learner) {
+            return Ok(not_now("another learner is joining"));
+        }
+        let endpoints = self.endpoints.clone();
+        Ok(settle(self.client.add_learner(&endpoints, &[peer_url.to_owned()]).await, &[]))
+    }
+
+    async fn promote(&mut self, node: &NodeName, member: MemberId) -> Result<Outcome, LocalError> {
+        let endpoints = self.endpoints.clone();
+        let outcome = settle(self.client.promote(&endpoints, member).await, &[Refusal::NotLearner]);
+        if outcome == Outcome::Done {
+            self.starts.remove(node);
+        }
+        Ok(outcome)
+    }
+
+    /// Once all is as wanted, keeps the newest set-asides for undo and drops the others. Not with
+    /// the promotion: nobody may be there any more when that has succeeded.
+    fn prune(&self, wanted: &Wanted) -> Result<Outcome, LocalError> {
+        let keep = usize::try_from(wanted.remediation.keep_aside.max(1)).unwrap_or(usize::MAX);
+        for node in wanted.nodes.keys() {
+            self.home.node(node).prune_asides(keep)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    async fn update_peer_urls(
+        &mut self,
+        member: MemberId,
+        peer_urls: &[String],
+    ) -> Result<Outcome, LocalError> {
+        let list = match self.live_members().await {
+            Ok(list) => list,
+            Err(refusal) => return Ok(refusal),
+        };
+        let others = list.members.iter().filter(|m| m.id != member);
+        if let Some(other) =
+            others.into_iter().find(|m| m.peer_urls.iter().any(|u| peer_urls.contains(u)))
+        {
+            return Ok(not_now(format!("member {} already has {}", other.id, peer_urls.join(","))));
+        }
+        let endpoints = self.endpoints.clone();
+        Ok(settle(self.client.update_peer_urls(&endpoints, member, peer_urls).await, &[]))
+    }
+
+    fn forget(
+        &mut self,
+        node: &NodeName,
+        data_of: Option<MemberId>,
+    ) -> Result<Outcome, LocalError> {
+        let home = self.home.node(node);
+        let Some(lock) = home.try_lock()? else {
+            return Ok(not_now(format!("{node} still runs")));
+        };
+        match (home.disk(), data_of) {
+            (Disk::Empty, _) => {}
+            (_, Some(member)) => {
+                home.set_aside(&lock, member)?;
+            }
+            (_, None) => return Ok(not_now(format!("{node} holds data that was not seen before"))),
+        }
+        home.forget(&lock)?;
+        self.starts.remove(node);
+        Ok(Outcome::Done)
+    }
+
+    /// The list as it is now, or the refusal to act without it.
+    async fn live_members(&self) -> Result<MemberList, Outcome> {
+        let vouched = self.client.vouched_members(&self.endpoints);
+        match tokio::time::timeout(Duration::from_secs(3), vouched).await {
+            Ok(Ok(list)) => Ok(list),
+            Ok(Err(e)) => Err(not_now(format!("the member list cannot be read: {e}"))),
+            Err(_) => Err(not_now("the member list cannot be read in time")),
+        }
+    }
+
+    fn endpoint_of(seen: &Observed, member: MemberId) -> Option<String> {
+        let list = seen.members.known()?;
+        list.members.iter().find(|m| m.id == member)?.client_urls.first().cloned()
+    }
+
+    /// Where to ask for a removal: not at the member that goes, which would have to answer while
+    /// it ends, unless it is the only one.
+    fn endpoints_but(&self, seen: &Observed, member: MemberId) -> Vec<String> {
+        let own = Self::endpoint_of(seen, member);
+        let others: Vec<_> =
+            self.endpoints.iter().filter(|e| Some(*e) != own.as_ref()).cloned().collect();
+        if others.is_empty() { self.endpoints.clone() } else { others }
+    }
+}
+
+/// Whether a step takes something away that a quorum may need, or decides once and for all.
+fn is_destructive(step: &Step) -> bool {
+    match step {
+        Step::Found { founding, .. } => founding.is_none(),
+        // A promotion, too: etcd looks at how far the learner's log is, not at whether its
+        // process still lives.
+        Step::Stop { .. }
+        | Step::Remove { .. }
+        | Step::Promote { .. }
+        | Step::UpdatePeerUrls { .. }
+        | Step::ForgetNode { .. } => true,
+        Step::Start { .. }
+        | Step::MoveLeader { .. }
+        | Step::AddLearner { .. }
+        | Step::Wait { .. }
+        | Step::Blocked { .. }
+        | Step::Done => false,
+    }
+}
+
+/// Reads the cluster's answer to a mutation. No refusal is an error: what counts is what the
+/// next observation shows, all the more when nobody knows whether the call was applied
+/// (safety 17).
+fn settle<T>(answer: Result<T, ClientError>, fine: &[Refusal]) -> Outcome {
+    match answer {
+        Ok(_) => Outcome::Done,
+        Err(e) if e.refusal().is_some_and(|refusal| fine.contains(&refusal)) => Outcome::Done,
+        Err(error) => not_now(error.to_string()),
+    }
+}
+
+fn random() -> Result<u64, LocalError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(LocalError::NoRandomness)?;
+    Ok(u64::from_be_bytes(bytes))
+}

@@ -1,0 +1,363 @@
+//! One reading of this machine and of the cluster on it.
+//!
+//! Each source is asked on its own and may fail on its own: homes and locks on disk, each
+//! member's Status, the member list. What could not be read is unknown, never empty.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::home::ClusterFile;
+use super::process::{self, Running};
+use super::{Local, LocalError};
+use crate::client::{ClientError, Refusal, Status, peer};
+use crate::cluster::{
+    Answer, Disk, Exit, Founding, Health, Identity, MemberId, MemberList, NodeName, NodeSeen,
+    Observed, Process, Timestamp, Wanted,
+};
+use crate::node::home::{NodeHome, NodeState, Phase};
+use crate::render::{self, NodeConfig};
+
+/// How long the member list may take: a linearizable read waits for a quorum.
+const LIST_LIMIT: Duration = Duration::from_secs(3);
+
+/// What this reconciler remembers between two readings; all of it may be lost at any time.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Since when a node was seen other than healthy while a quorum answered.
+    unhealthy_since: BTreeMap<NodeName, Timestamp>,
+    /// Since when each listed member was seen.
+    first_seen: BTreeMap<MemberId, Timestamp>,
+    /// Since when each node's process was seen as it is.
+    process_since: BTreeMap<NodeName, (Process, Timestamp)>,
+    /// Nodes that did not answer at the last reading.
+    silent: BTreeSet<NodeName>,
+    /// The applied index each member was last seen at, and since when.
+    progress: BTreeMap<MemberId, (u64, Timestamp)>,
+}
+
+/// More about a member than the planner needs, for people.
+#[derive(Clone, Debug)]
+pub struct MemberFigures {
+    /// What its Status said.
+    pub status: Status,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What the members that were asked said of themselves.
+#[derive(Debug, Default)]
+struct Answers {
+    statuses: BTreeMap<NodeName, Status>,
+    /// Those that answered that we may not ask, with the reason.
+    refused: BTreeMap<NodeName, String>,
+}
+
+/// What was read of one node before any member was asked.
+struct Local1 {
+    running: Running,
+    disk: Disk,
+    config: Option<NodeConfig>,
+}
+
+impl Local {
+    /// Reads everything once.
+    pub(super) async fn read_world(&mut self, wanted: &Wanted) -> Result<Observed, LocalError> {
+        let file =
+            self.home.read()?.unwrap_or_else(|| ClusterFile::new(&wanted.name, &wanted.token));
+        let names: BTreeSet<_> =
+            self.home.nodes()?.into_iter().chain(wanted.nodes.keys().cloned()).collect();
+        let local: BTreeMap<_, _> =
+            names.into_iter().map(|n| (n.clone(), read_node(&self.home.node(&n)))).collect();
+
+        let endpoints: BTreeMap<_, _> = local
+            .iter()
+            .filter(|(_, l)| matches!(l.running.process, Process::Running { .. }))
+            .filter_map(|(n, l)| Some((n.clone(), client_url(wanted, n, l)?)))
+            .collect();
+        let Answers { statuses, refused } = self.ask_all(&endpoints).await;
+        // A stranger's cluster on our ports is not ours, whatever it answers.
+        let expected = file.record.founding.as_ref().map(Founding::cluster_id);
+        let ours = |s: &Status| expected.is_none_or(|cluster| s.cluster == cluster);
+        // Neither of these is silent: one is starting, the other answers that we may not ask.
+        let mut not_to_blame = ask_peer_ports(&local, &statuses).await;
+        not_to_blame.extend(refused.keys().cloned());
+        let answering: Vec<_> = endpoints
+            .iter()
+            .filter(|(n, _)| statuses.get(*n).is_some_and(|s| ours(s) && s.leader.is_some()))
+            .map(|(_, url)| url.clone())
+            .collect();
+        let asked = self.ask_members(&answering, statuses.len(), refused.values().next()).await;
+        let members = match (asked, expected) {
+            (Answer::Known(list), Some(ours)) if list.cluster != ours => Answer::Unknown(format!(
+                "cluster {} answers where {ours} was founded",
+                list.cluster
+            )),
+            (answer, _) => answer,
+        };
+        if !answering.is_empty() {
+            self.endpoints = answering;
+        }
+
+        // Read after the answers came: a dwell must not count the time spent asking.
+        let now = self.clock.now();
+        self.figures = statuses
+            .iter()
+            .map(|(n, s)| (n.clone(), MemberFigures { status: s.clone(), at: now }))
+            .collect();
+        let lead = statuses.values().map(|s| s.raft_index).max().unwrap_or(0);
+        let nodes = local
+            .into_iter()
+            .map(|(name, l)| {
+                let health = self.health(&l, statuses.get(&name), lead, now);
+                if not_to_blame.contains(&name) {
+                    self.memory.unhealthy_since.insert(name.clone(), now);
+                }
+                let seen = self.node_seen(wanted, &name, l, health, members.known().is_some(), now);
+                (name, seen)
+            })
+            .collect();
+        if let Some(list) = members.known() {
+            let listed: BTreeSet<_> = list.members.iter().map(|m| m.id).collect();
+            self.memory.first_seen.retain(|id, _| listed.contains(id));
+            for id in listed {
+                self.memory.first_seen.entry(id).or_insert(now);
+            }
+        }
+        let first_seen = self.memory.first_seen.clone();
+        Ok(Observed { now, record: file.record, members, first_seen, nodes })
+    }
+
+    async fn ask_all(&self, endpoints: &BTreeMap<NodeName, String>) -> Answers {
+        let asked = endpoints
+            .iter()
+            .map(|(name, url)| async move { (name.clone(), self.probe.status(url).await) });
+        let mut answers = Answers::default();
+        for (name, answer) in join_all(asked).await {
+            match answer {
+                Ok(status) => drop(answers.statuses.insert(name, status)),
+                // Why one did not answer is in its log; here only that it did not.
+                Err(e) => {
+                    if let Some(why) = closed_to_us(&e) {
+                        answers.refused.insert(name, why);
+                    }
+                }
+            }
+        }
+        answers
+    }
+
+    async fn ask_members(
+        &self,
+        endpoints: &[String],
+        answering: usize,
+        refused: Option<&String>,
+    ) -> Answer<MemberList> {
+        if endpoints.is_empty() {
+            if let Some(why) = refused {
+                return Answer::Refused(why.clone());
+            }
+            return Answer::Unknown(match answering {
+                0 => "no member answers".to_owned(),
+                1 => "the one member that answers has no leader".to_owned(),
+                n => format!("{n} members answer and none has a leader"),
+            });
+        }
+        match tokio::time::timeout(LIST_LIMIT, self.client.vouched_members(endpoints)).await {
+            Ok(Ok(list)) => Answer::Known(list),
+            Ok(Err(e)) if closed_to_us(&e).is_some() => {
+                Answer::Refused(closed_to_us(&e).unwrap_or_default())
+            }
+            Ok(Err(e)) => Answer::Unknown(format!("no quorum vouches for the member list: {e}")),
+            Err(_) => Answer::Unknown("no quorum vouched for the member list in time".to_owned()),
+        }
+    }
+
+    fn health(&mut self, l: &Local1, status: Option<&Status>, lead: u64, now: Timestamp) -> Health {
+        if !matches!(l.running.process, Process::Running { .. }) {
+            return Health::NotAsked;
+        }
+        let Some(status) = status else { return Health::Silent };
+        let progress = self.memory.progress.entry(status.member).or_insert((0, now));
+        if status.applied_index > progress.0 {
+            *progress = (status.applied_index, now);
+        }
+        Health::Answers {
+            member: status.member,
+            role: status.role,
+            has_leader: status.leader.is_some(),
+            // etcd's own measure of "in sync with leader" (etcdserver/server.go, readyPercent).
+            caught_up: status.applied_index.saturating_mul(10) >= lead.saturating_mul(9),
+            progress_at: progress.1,
+        }
+    }
+
+    fn node_seen(
+        &mut self,
+        wanted: &Wanted,
+        name: &NodeName,
+        l: Local1,
+        health: Health,
+        quorum_answers: bool,
+        now: Timestamp,
+    ) -> NodeSeen {
+        let is_healthy = matches!(health, Health::Answers { has_leader: true, .. });
+        let was_silent = self.memory.silent.remove(name);
+        if health == Health::Silent {
+            self.memory.silent.insert(name.clone());
+        }
+        if is_healthy {
+            self.memory.unhealthy_since.remove(name);
+        } else if !quorum_answers || was_silent && health != Health::Silent {
+            // Without a quorum nobody is to blame alone: every dwell begins when a quorum is back.
+            // One that speaks again after a silence has not found its leader yet.
+            self.memory.unhealthy_since.insert(name.clone(), now);
+        } else {
+            self.memory.unhealthy_since.entry(name.clone()).or_insert(now);
+        }
+        let process = &l.running.process;
+        let since = self.memory.process_since.get(name).filter(|(was, _)| was == process);
+        let process_since = since.map_or(now, |(_, at)| *at);
+        self.memory.process_since.insert(name.clone(), (process.clone(), process_since));
+        let state = l.running.state.as_ref();
+        NodeSeen {
+            process_since,
+            stamp: stamp_of(&self.home.node(name)),
+            exit: last_exit(&l.running.process, state, self.ends.of(name)),
+            data_gone: state.is_some_and(|s| s.data_gone)
+                && matches!(l.running.process, Process::Running { .. }),
+            peer_url: l
+                .config
+                .as_ref()
+                .and_then(|c| c.initial_advertise_peer_urls.first().cloned()),
+            outdated: is_outdated(wanted, name, &self.home.node(name), &l),
+            unhealthy_since: self.memory.unhealthy_since.get(name).copied(),
+            process: l.running.process,
+            disk: l.disk,
+            health,
+        }
+    }
+}
+
+/// The nodes that do not answer clients yet and do answer peers.
+///
+/// etcd opens its client port only once the cluster has taken note of its start, which takes a
+/// quorum and, if one proposal is lost, another 7 s. Such a node is starting, not silent: a
+/// frozen one answers on neither port.
+async fn ask_peer_ports(
+    local: &BTreeMap<NodeName, Local1>,
+    statuses: &BTreeMap<NodeName, Status>,
+) -> BTreeSet<NodeName> {
+    let silent = local.iter().filter(|(name, l)| {
+        matches!(l.running.process, Process::Running { .. }) && !statuses.contains_key(*name)
+    });
+    let asked = silent.filter_map(|(name, l)| {
+        let url = l.config.as_ref()?.initial_advertise_peer_urls.first()?;
+        Some(async move {
+            let answers = peer::version(url, super::PROBE_LIMIT).await.is_ok();
+            answers.then(|| name.clone())
+        })
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Where a running node answers clients: as it was started, or as it would be if nobody knows how
+/// it was started.
+fn client_url(wanted: &Wanted, name: &NodeName, local: &Local1) -> Option<String> {
+    let urls = match &local.config {
+        Some(config) => &config.advertise_client_urls,
+        None => &wanted.nodes.get(name)?.client_urls,
+    };
+    urls.first().cloned()
+}
+
+/// What a member says that answers and does not let us ask (safety 5).
+fn closed_to_us(error: &ClientError) -> Option<String> {
+    let why = error.refusal()?;
+    matches!(why, Refusal::AuthRequired | Refusal::PermissionDenied).then(|| why.to_string())
+}
+
+fn read_node(home: &NodeHome) -> Local1 {
+    let mut running = process::look(home);
+    let disk = match running.process {
+        Process::Running { .. } => disk_of_running(home, running.state.as_ref()),
+        Process::Stopped | Process::Preparing | Process::Unknown(_) => home.disk(),
+    };
+    let config = match read_config(home) {
+        Ok(config) => config,
+        // Whom to ask is not known then, and a node that is not asked is not silent.
+        Err(unread) => {
+            running.process = Process::Unknown(unread);
+            None
+        }
+    };
+    Local1 { running, disk, config }
+}
+
+/// What the node was last started with; `None` if there is no such file.
+fn read_config(home: &NodeHome) -> Result<Option<NodeConfig>, String> {
+    let path = home.config_env();
+    let text = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|e| format!("cannot read {}: {e}", path.display()))?,
+    };
+    render::parse_env(&text).map(Some).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// A running engine's log is not read under it: the stamp says what it was started from.
+fn disk_of_running(home: &NodeHome, state: Option<&NodeState>) -> Disk {
+    match home.stamp() {
+        Ok(Some(stamp)) => Disk::Holds(Identity {
+            cluster: stamp.cluster,
+            member: stamp.member,
+            founding: stamp.founding,
+        }),
+        Ok(None) => Disk::Unknown(format!("{} runs without a stamp", home.dir().display())),
+        Err(e) => Disk::Unknown(format!("{e} ({:?})", state.map(|s| s.phase))),
+    }
+}
+
+/// The stamp, unless nothing ever came of it. One that cannot be read makes the disk unknown, so
+/// nothing is concluded from its absence here.
+fn stamp_of(home: &NodeHome) -> Option<Identity> {
+    let stamp = home.stamp().ok().flatten().filter(|_| !home.is_cut_short());
+    stamp.map(|s| s.identity())
+}
+
+/// How a stopped node ended: in its own words, or as its parent saw it; what the engine of one that
+/// runs complains of.
+fn last_exit(process: &Process, state: Option<&NodeState>, noted: Option<Exit>) -> Option<Exit> {
+    match process {
+        Process::Stopped => {}
+        Process::Running { .. } => return state.and_then(|s| s.complaint.clone()),
+        Process::Preparing | Process::Unknown(_) => return None,
+    }
+    let own = state.filter(|s| s.phase == Phase::Ended).and_then(|s| s.exit.clone());
+    match (own, noted) {
+        (Some(own), Some(noted)) if noted.at > own.at && noted.kind != own.kind => Some(noted),
+        (own, noted) => own.or(noted),
+    }
+}
+
+/// Whether a restart would change anything: the initial-* settings do not matter to a node that
+/// has data.
+fn is_outdated(wanted: &Wanted, name: &NodeName, home: &NodeHome, local: &Local1) -> bool {
+    if !wanted.nodes.contains_key(name) {
+        return false;
+    }
+    // What runs with settings that nobody knows any more is started with the right ones.
+    let Some(last) = &local.config else {
+        return matches!(local.running.process, Process::Running { .. });
+    };
+    let data = home.data();
+    let now = render::node_config(wanted, &[], name, &data.to_string_lossy());
+    let lasting = |c: &NodeConfig| NodeConfig {
+        initial_cluster: Vec::new(),
+        initial_cluster_state: render::InitialState::New,
+        initial_cluster_token: String::new(),
+        initial_advertise_peer_urls: Vec::new(),
+        ..c.clone()
+    };
+    lasting(last) != lasting(&now)
+}

@@ -1,0 +1,68 @@
+//! Counts how a stream of answers ended: that stands in its trailers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::body::{Body, Frame, SizeHint};
+use tonic::{Code, Status};
+
+use super::metrics::Metrics;
+
+/// A body whose end is counted, once.
+pub(super) struct Counted {
+    body: tonic::body::Body,
+    metrics: Arc<Metrics>,
+    method: usize,
+    is_done: bool,
+}
+
+impl Counted {
+    pub(super) fn new(body: tonic::body::Body, metrics: Arc<Metrics>, method: usize) -> Counted {
+        Counted { body, metrics, method, is_done: false }
+    }
+
+    fn count(&mut self, code: Code) {
+        if !self.is_done {
+            self.is_done = true;
+            self.metrics.grpc_handled(self.method, code);
+        }
+    }
+}
+
+impl Body for Counted {
+    type Data = bytes::Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    let status = Status::from_header_map(trailers);
+                    self.count(status.map_or(Code::Ok, |it| it.code()));
+                }
+            }
+            Some(Err(status)) => self.count(status.code()),
+            None => self.count(Code::Ok),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.count(Code::Cancelled); // the client went away first
+    }
+}

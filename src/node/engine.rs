@@ -1,0 +1,125 @@
+//! The upstream engine: which version it is, how it is run, what it said last.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::{Child, Command};
+
+use super::barrier::Refused;
+use super::home::NodeHome;
+use super::messages::{EngineVersion, OLDEST};
+use crate::cluster::ExitKind;
+use crate::render::NodeConfig;
+
+/// At most this much of an engine's last words is read.
+///
+/// A panic prints its reason first and then the stack of every goroutine, which is much.
+const LAST_WORDS: u64 = 4 << 20;
+
+/// An upstream engine's binary.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    path: PathBuf,
+    version: EngineVersion,
+}
+
+impl Engine {
+    /// Asks the binary for its version.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if it cannot be run, is no etcd, or is older than 3.4.
+    pub async fn new(path: &Path) -> Result<Self, Refused> {
+        let bad = |detail: String| Refused { kind: ExitKind::BadConfig, detail };
+        let output = scrubbed(path)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .map_err(|e| bad(format!("the engine {} cannot be run: {e}", path.display())))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = EngineVersion::parse(&text).ok_or_else(|| {
+            bad(format!("{} is no etcd: it says {:?}", path.display(), text.trim()))
+        })?;
+        if version < OLDEST {
+            return Err(bad(format!(
+                "{} is etcd {}.{}, which has no learners: 3.4 is the oldest that can be run",
+                path.display(),
+                version.0,
+                version.1
+            )));
+        }
+        Ok(Engine { path: path.to_owned(), version })
+    }
+
+    /// Its version.
+    pub fn version(&self) -> EngineVersion {
+        self.version
+    }
+
+    /// Starts it. Its output goes to the node's log file, never through a pipe: the engine
+    /// outlives a killed `quorate node`, and a broken pipe would end it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if the configuration cannot be given as flags or the process not be started.
+    pub fn start(&self, home: &NodeHome, config: &NodeConfig) -> Result<Child, Refused> {
+        let bad = |detail: String| Refused { kind: ExitKind::BadConfig, detail };
+        let flags = config.to_flags().map_err(|e| bad(e.to_string()))?;
+        let given = |flag: &str| {
+            let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
+            config.extra.contains_key(name)
+        };
+        let own = self.version.own_flags().iter().filter(|flag| !given(flag));
+        let log = open_log(home).map_err(|e| bad(format!("{}: {e}", home.log().display())))?;
+        let errors = log.try_clone().map_err(|e| bad(e.to_string()))?;
+        scrubbed(&self.path)
+            .args(flags)
+            .args(own)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            // The terminal's Ctrl-C comes to us, and from us to the engine: once, and as TERM.
+            .process_group(0)
+            .kill_on_drop(false)
+            .spawn()
+            .map_err(|e| bad(format!("the engine {} cannot be run: {e}", self.path.display())))
+    }
+}
+
+/// A command without any `ETCD_*` variable: a setting given twice is fatal to etcd.
+fn scrubbed(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    let ours = |name: &OsString| name.to_string_lossy().starts_with("ETCD");
+    for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn open_log(home: &NodeHome) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(home.log())
+}
+
+/// Where the log ends now: what the engine says begins here.
+pub fn log_end(home: &NodeHome) -> u64 {
+    fs::metadata(home.log()).map_or(0, |m| m.len())
+}
+
+/// What was written to the log since `from`; the end of it, if it is much.
+pub fn words_since(home: &NodeHome, from: u64) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(home.log())?;
+        let end = file.metadata()?.len();
+        file.seek(SeekFrom::Start(from.max(end.saturating_sub(LAST_WORDS))))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    // Without words the reason is unknown, which is what the caller then says.
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}

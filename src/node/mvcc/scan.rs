@@ -1,0 +1,99 @@
+//! Reading all of the store at one revision while it goes on.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::error::StoreError;
+use super::revision::{Record, Revision};
+use super::store::Records;
+
+/// All records up to a revision. While it lives, no record it wants is deleted.
+pub struct Scan {
+    pub(super) records: Arc<dyn Records>,
+    /// Those that were in memory.
+    pub(super) tail: Vec<Record>,
+    /// Which records of the compacted time still count; sorted.
+    pub(super) kept: Vec<Revision>,
+    pub(super) revision: i64,
+    pub(super) compacted: i64,
+    pub(super) _hold: Arc<()>,
+}
+
+/// A hash of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashed {
+    /// CRC-32C over place and content of every record that counts, in order.
+    pub hash: u32,
+    /// Up to which revision.
+    pub revision: i64,
+    /// The compacted revision, on which the hash depends, too.
+    pub compacted: i64,
+}
+
+impl Scan {
+    /// The revision it stands at.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// What the store was compacted to when this was made.
+    pub fn compacted(&self) -> i64 {
+        self.compacted
+    }
+
+    /// Shows every record from a place on, in order, until told to break off.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn each(
+        &self,
+        from: Revision,
+        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let counts =
+            |at: Revision| at.main > self.compacted || self.kept.binary_search(&at).is_ok();
+        let first_in_memory = self.tail.first().map(|it| it.revision);
+        let mut goes_on = ControlFlow::Continue(());
+        self.records.scan(from, self.revision, &mut |record| {
+            if first_in_memory.is_some_and(|first| record.revision >= first) {
+                return ControlFlow::Break(());
+            }
+            if counts(record.revision) {
+                goes_on = see(record);
+            }
+            goes_on
+        })?;
+        for record in self.tail.iter().filter(|it| it.revision >= from && counts(it.revision)) {
+            if goes_on.is_break() {
+                break;
+            }
+            goes_on = see(record.clone());
+        }
+        Ok(())
+    }
+
+    /// The hash of all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn hash(&self) -> Result<Hashed, StoreError> {
+        let mut hash = crc32c::crc32c(&self.compacted.to_le_bytes());
+        self.each(Revision::default(), &mut |record| {
+            hash = crc32c::crc32c_append(hash, &record.revision.to_key());
+            hash = crc32c::crc32c_append(hash, &record.encode());
+            ControlFlow::Continue(())
+        })?;
+        Ok(Hashed { hash, revision: self.revision, compacted: self.compacted })
+    }
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan")
+            .field("revision", &self.revision)
+            .field("compacted", &self.compacted)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,220 @@
+//! One node from its lock to its typed end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+
+use super::barrier::Refused;
+use super::data::{DataWatch, Writer};
+use super::embedded;
+use super::engine;
+use super::home::{HomeLock, NodeHome, NodeState, Phase, ProcessRef};
+use super::prepare::{Orders, prepare};
+use crate::clock::Clock;
+use crate::cluster::{Exit, ExitKind, MemberId};
+use crate::render::NodeConfig;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Where.
+    pub home: NodeHome,
+    /// With which configuration.
+    pub config: NodeConfig,
+    /// On whose orders.
+    pub orders: Orders,
+    /// What serves.
+    pub engine: Engine,
+}
+
+/// What serves once the home is prepared.
+#[derive(Clone, Debug)]
+pub enum Engine {
+    /// This process itself.
+    Embedded(Box<embedded::Options>),
+    /// An upstream etcd's binary, which it starts.
+    Upstream(PathBuf),
+}
+
+/// Prepares the home, runs the engine to its end, and says how it ended.
+///
+/// The same goes into the home's `state.json`, unless another process holds the home.
+pub async fn run(run: Run) -> Exit {
+    let end =
+        |kind, detail: String| Exit { kind, member: run.orders.expect, at: Clock.now(), detail };
+    let lock = match take_lock(&run.home).await {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return end(ExitKind::Locked, holder_text(&run.home)),
+        Err(refused) => return end(refused.kind, refused.detail),
+    };
+    let mut node = match Node::new(&run, lock) {
+        Ok(node) => node,
+        Err(refused) => return end(refused.kind, refused.detail),
+    };
+    let exit = match node.live(&run).await {
+        Ok(exit) => exit,
+        Err(Refused { kind, detail }) => {
+            Exit { kind, member: node.state.member, at: Clock.now(), detail }
+        }
+    };
+    node.state.phase = Phase::Ended;
+    node.state.exit = Some(exit.clone());
+    node.write();
+    exit
+}
+
+/// Leaves the reason in the home of a node that did not even get as far as its lock; where that
+/// cannot be done, the reason stays on standard error only.
+pub fn leave_word(home: &NodeHome, exit: &Exit) {
+    let write = || -> Option<()> {
+        home.create().ok()?;
+        let _lock = home.try_lock().ok()??;
+        let state = NodeState {
+            wrapper: ProcessRef::current().ok()?,
+            engine: None,
+            phase: Phase::Ended,
+            member: exit.member,
+            data_gone: false,
+            complaint: None,
+            exit: Some(exit.clone()),
+        };
+        home.write_state(&state).ok()
+    };
+    if write().is_none() {
+        tracing::debug!(home = %home.dir().display(), "the state could not be written");
+    }
+}
+
+/// Tries for a moment: others look at the lock by taking it for an instant.
+async fn take_lock(home: &NodeHome) -> Result<Option<HomeLock>, Refused> {
+    home.create()?;
+    for _ in 0..20 {
+        if let Some(lock) = home.try_lock()? {
+            return Ok(Some(lock));
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    Ok(None)
+}
+
+fn holder_text(home: &NodeHome) -> String {
+    let state = home.read_state().ok().flatten();
+    let holders = state.map(|s| [Some(s.wrapper), s.engine]).into_iter().flatten().flatten();
+    let pids: Vec<_> = holders.filter(ProcessRef::alive).map(|p| p.pid.to_string()).collect();
+    let who = if pids.is_empty() {
+        "another process".to_owned()
+    } else {
+        format!("pid {}", pids.join(" and "))
+    };
+    format!("{} is held by {who}; the node runs already", home.dir().display())
+}
+
+/// An engine that can be run.
+enum Runnable<'a> {
+    Embedded(&'a embedded::Options),
+    Upstream(engine::Engine),
+}
+
+/// A node that holds its lock.
+pub(super) struct Node {
+    pub(super) home: NodeHome,
+    pub(super) lock: HomeLock,
+    pub(super) state: NodeState,
+    pub(super) signals: Signals,
+}
+
+/// What a node ends at: SIGTERM, SIGINT and SIGHUP, each meaning the same.
+pub(super) struct Signals([SignalStream; 3]);
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        let of = |kind| signal(kind);
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [terminate, interrupt, hangup] = kinds.map(of);
+        Ok(Signals([terminate?, interrupt?, hangup?]))
+    }
+
+    /// Returns when one has come.
+    pub(super) async fn next(&mut self) {
+        let Signals([terminate, interrupt, hangup]) = self;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+impl Node {
+    fn new(run: &Run, lock: HomeLock) -> Result<Self, Refused> {
+        let io = |e: std::io::Error| Refused { kind: ExitKind::Unknown, detail: e.to_string() };
+        let state = NodeState {
+            wrapper: ProcessRef::current().map_err(io)?,
+            engine: None,
+            phase: Phase::Preparing,
+            member: run.orders.expect,
+            data_gone: false,
+            complaint: None,
+            exit: None,
+        };
+        run.home.write_state(&state)?;
+        Ok(Node { home: run.home.clone(), lock, state, signals: Signals::new().map_err(io)? })
+    }
+
+    async fn live(&mut self, run: &Run) -> Result<Exit, Refused> {
+        let Node { home, lock, state, signals } = self;
+        let prepared = async {
+            // What cannot be run is found out before anything is touched.
+            let (engine, writer) = match &run.engine {
+                Engine::Embedded(options) => (Runnable::Embedded(options), Writer::Embedded),
+                Engine::Upstream(path) => {
+                    (Runnable::Upstream(engine::Engine::new(path).await?), Writer::Upstream)
+                }
+            };
+            let tell = |phase| {
+                state.phase = phase;
+                // What others are told may lag; what is done does not depend on it.
+                if let Err(error) = home.write_state(state) {
+                    tracing::warn!(%error, "the state cannot be written");
+                }
+            };
+            let prepared =
+                prepare(home, lock, run.config.clone(), run.orders, writer, tell).await?;
+            Ok::<_, Refused>((engine, prepared))
+        };
+        let (engine, prepared) = tokio::select! {
+            result = prepared => result?,
+            () = signals.next() => return Ok(clean(run.orders.expect)),
+        };
+        self.state.member = Some(prepared.member);
+        match engine {
+            Runnable::Embedded(options) => self.serve(options, &prepared).await,
+            Runnable::Upstream(engine) => self.run_upstream(&engine, &prepared.config).await,
+        }
+    }
+
+    /// Looks after the data directory (safety 10).
+    pub(super) fn note_data(&mut self, data: &mut DataWatch) {
+        if !data.is_gone() || self.state.data_gone {
+            return;
+        }
+        tracing::error!(
+            data = %self.home.data().display(),
+            "the data directory was deleted under the running engine; it goes on, and is replaced \
+             as soon as the others hold a quorum"
+        );
+        self.state.data_gone = true;
+        self.write();
+    }
+
+    pub(super) fn write(&self) {
+        if let Err(error) = self.home.write_state(&self.state) {
+            tracing::warn!(%error, "the state cannot be written");
+        }
+    }
+}
+
+pub(super) fn clean(member: Option<MemberId>) -> Exit {
+    Exit { kind: ExitKind::Clean, member, at: Clock.now(), detail: "stopped as asked".to_owned() }
+}

@@ -1,0 +1,3 @@
+//! The Kubernetes operator: the definition of its resource so far.
+
+pub mod crd;

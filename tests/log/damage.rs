@@ -1,0 +1,126 @@
+//! What is broken for good is refused, named, and left alone.
+
+use std::fs;
+
+use quorate::node::log::{Log, LogError, check, read_ids};
+
+use crate::support::{
+    Place, SMALL, START, contents, entries, entry, overwrite, plain, put_back, read_all, refused,
+};
+
+#[test]
+fn a_flipped_byte_anywhere_refuses() {
+    let place = Place::new(plain());
+    let log = place.create();
+    let mut starts = vec![START];
+    for index in 0..9 {
+        place.append(&log, vec![entry(1, index)]).unwrap();
+        starts.push(START + log.stats().bytes);
+    }
+    drop(log);
+    let file = place.files()[0].clone();
+    let whole = contents(&place.dir());
+    // The last record as well: all its sectors are there, so it was whole once.
+    for n in [0, 1, 5, 8] {
+        for offset in starts[n]..starts[n + 1] {
+            put_back(&place.dir(), &whole);
+            let byte = whole[0].1[usize::try_from(offset).unwrap()];
+            overwrite(&file, offset, &[byte ^ 0x10]);
+            let spot = refused(&place);
+            assert_eq!((&spot.file, spot.offset), (&file, starts[n]), "byte {offset}: {spot}");
+            let report = check(&place.dir()).unwrap().unwrap();
+            assert_eq!(report.damage, Some(spot));
+            assert_eq!(report.bounds.next, n as u64);
+        }
+    }
+}
+
+#[test]
+fn a_hole_in_what_was_durable_refuses() {
+    let place = Place::new(plain());
+    let log = place.create();
+    place.append_each(&log, 1, 0..20);
+    let end = START + log.stats().bytes;
+    place.append(&log, entries(1, 20..21)).unwrap();
+    drop(log);
+    let file = place.files()[0].clone();
+    let whole = contents(&place.dir());
+    for sector in 0..end / 512 {
+        put_back(&place.dir(), &whole);
+        let from = (sector * 512).max(START);
+        overwrite(&file, from, &vec![0; usize::try_from((sector + 1) * 512 - from).unwrap()]);
+        let spot = refused(&place);
+        assert!(spot.offset < (sector + 1) * 512, "sector {sector}: {spot}");
+        assert!(spot.what.contains("was written later"), "{spot}");
+    }
+}
+
+#[test]
+fn a_missing_or_foreign_segment_refuses_whichever_it_is() {
+    let place = Place::new(SMALL);
+    let log = place.create();
+    place.append_each(&log, 1, 0..80);
+    drop(log);
+    let whole = contents(&place.dir());
+    assert!(whole.len() > 4);
+    for (path, _) in &whole {
+        put_back(&place.dir(), &whole);
+        fs::remove_file(path).unwrap();
+        let spot = refused(&place);
+        assert_eq!((&spot.file, spot.offset), (path, 0));
+        assert_eq!(spot.what, "the segment is missing");
+    }
+    // A whole segment, but with the name of another one.
+    put_back(&place.dir(), &whole);
+    fs::copy(&whole[1].0, &whole[2].0).unwrap();
+    assert_eq!(refused(&place).file, whole[2].0);
+    // One that ends early, which only the last may.
+    put_back(&place.dir(), &whole);
+    fs::File::options().write(true).open(&whole[1].0).unwrap().set_len(900).unwrap();
+    let spot = refused(&place);
+    assert_eq!(spot.file, whole[1].0);
+    assert!((START..900).contains(&spot.offset), "{spot}");
+}
+
+#[test]
+fn a_bad_head_of_a_segment_refuses_and_a_newer_format_is_told_apart() {
+    let place = Place::new(SMALL);
+    let log = place.create();
+    place.append_each(&log, 1, 0..40);
+    drop(log);
+    let whole = contents(&place.dir());
+    for (path, bytes) in &whole {
+        for offset in 0..START {
+            put_back(&place.dir(), &whole);
+            let byte = bytes[usize::try_from(offset).unwrap()];
+            overwrite(path, offset, &[byte ^ 1]);
+            let spot = refused(&place);
+            assert_eq!((&spot.file, spot.offset), (path, 0));
+            assert!(matches!(read_ids(&place.dir()), Err(LogError::Damaged(_))));
+        }
+    }
+    put_back(&place.dir(), &whole);
+    let (path, bytes) = &whole[0];
+    let mut head = bytes[..76].to_vec();
+    head[8] = 2;
+    let sum = crc32c::crc32c(&head);
+    overwrite(path, 0, &head);
+    overwrite(path, 76, &sum.to_le_bytes());
+    let error = Log::open(&place.dir(), SMALL).unwrap_err();
+    assert!(matches!(error, LogError::Version { version: 2, .. }), "{error}");
+}
+
+#[test]
+fn a_read_from_the_disk_notices_damage_as_well() {
+    let place = Place::new(SMALL);
+    let log = place.create();
+    place.append_each(&log, 1, 0..100);
+    let file = place.files()[0].clone();
+    let byte = fs::read(&file).unwrap()[300];
+    overwrite(&file, 300, &[byte ^ 4]);
+    match log.read_blocking(0..50, 1 << 20) {
+        Err(LogError::Damaged(spot)) => assert_eq!(spot.file, file),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(read_all(&log, 60..100), entries(1, 60..100));
+}

@@ -1,0 +1,134 @@
+//! The engine as a process: who outlives whom, and what its last words mean.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use quorate::cluster::ExitKind;
+use quorate::node::home::{Phase, ProcessRef};
+use quorate::node::messages;
+use rustix::process::Signal;
+
+use super::support::{Cluster, Engine, Node, Start, bare, eventually};
+
+fn engine(node: &Node) -> ProcessRef {
+    node.state().and_then(|state| state.engine).expect("an engine")
+}
+
+#[test]
+fn an_engine_outlives_its_wrapper_and_holds_the_lock_until_it_ends() {
+    let cluster = Cluster::running(Engine::Upstream, 1);
+    let node = &cluster.nodes[0];
+    let engine = engine(node);
+    node.signal(Signal::KILL);
+    eventually("the wrapper is gone", || node.has_ended().then_some(()));
+
+    node.ask(&["put", "k", "nobody watches"]);
+    assert!(engine.alive() && node.home.is_locked().unwrap());
+    // Looking at the lock takes it for an instant only.
+    let ended = node.refuses(cluster.start(node));
+    ended.is(ExitKind::Locked).says(format!("pid {}", engine.pid));
+    // Who was refused the lock says nothing in the home of the one that has it.
+    assert_eq!(node.state().unwrap().phase, Phase::Running);
+
+    engine.signal(Signal::KILL).unwrap();
+    eventually("the lock is free", || (!node.home.is_locked().unwrap()).then_some(()));
+    node.run(cluster.start(node));
+    node.serves();
+    assert_eq!(node.ask(&["get", "k", "--print-value-only"]), "nobody watches\n");
+}
+
+#[test]
+fn signals_are_passed_on_and_a_foreign_kill_is_told_apart() {
+    let cluster = Cluster::running(Engine::Upstream, 1);
+    let node = &cluster.nodes[0];
+    let first = engine(node);
+    first.signal(Signal::KILL).unwrap();
+    node.ended().is(ExitKind::Killed).says("signal 9");
+
+    node.run(cluster.start(node));
+    node.serves();
+    let second = engine(node);
+    // A frozen engine does not hear the first signal; the second one ends it by force.
+    second.signal(Signal::STOP).unwrap();
+    eventually("it is frozen", || second.is_frozen().then_some(()));
+    node.signal(Signal::INT);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(!node.has_ended() && second.alive());
+    node.signal(Signal::TERM);
+    node.ended().is(ExitKind::Clean);
+    assert!(!second.alive() && !node.home.is_locked().unwrap());
+}
+
+#[test]
+fn only_an_etcd_from_3_4_on_is_run() {
+    let cluster = Cluster::of(Engine::Upstream, 1);
+    let node = &cluster.nodes[0];
+    let old = cluster.dir().join("old-etcd");
+    fs::write(&old, "#!/bin/sh\necho 'etcd Version: 3.3.27'\n").unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    let with = |exec: &str| {
+        node.run_exactly(
+            cluster.start(node).arg("--exec", exec).arg("--node-home", node.home.dir().display()),
+        );
+        node.ended()
+    };
+    with(&old.display().to_string()).is(ExitKind::BadConfig).says("3.4 is the oldest");
+    with("/bin/true").is(ExitKind::BadConfig).says("no etcd");
+    with("/nowhere/etcd").is(ExitKind::BadConfig).says("/nowhere/etcd");
+    let exit = node.state().unwrap().exit.unwrap();
+    assert_eq!(exit.kind, ExitKind::BadConfig);
+}
+
+/// The last words of an etcd that is started without any preparation, and what they mean.
+#[track_caller]
+fn last_words(start: &Start) -> Option<ExitKind> {
+    // One that does not end is a failure, not a reason to wait for ever.
+    let mut etcd = bare("timeout");
+    etcd.args(["--kill-after=1", "60", "etcd"])
+        .args(start.flags())
+        .args(["--logger=zap", "--log-outputs=stderr"]);
+    let output = etcd.output().expect("etcd runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    messages::classify(messages::OLDEST, &said).map(|(kind, _)| kind)
+}
+
+#[test]
+fn etcds_own_refusals_are_understood() {
+    let cluster = Cluster::running(Engine::Upstream, 2);
+    let [a, b] = [&cluster.nodes[0], &cluster.nodes[1]];
+    a.ask(&["put", "k", "v"]);
+    b.stop();
+    let aside = cluster.dir().join("aside");
+    fs::rename(b.home.data(), &aside).unwrap();
+    let start = || cluster.start(b);
+    let both = |first: &str, second: &str| format!("n1={first},n2={second}");
+
+    // Its disk is lost.
+    assert_eq!(last_words(&start()), Some(ExitKind::DataLost));
+    // (The wiped voter is told an index that it no longer has, and panics.)
+    assert_eq!(last_words(&start().existing()), Some(ExitKind::DataLost));
+    fs::remove_dir_all(b.home.data()).unwrap();
+    let alone = start().existing().set("ETCD_INITIAL_CLUSTER", format!("n2={}", b.peer));
+    assert_eq!(last_words(&alone), Some(ExitKind::NoPeers));
+    let wrong = both("http://127.9.3.1:1", &b.peer);
+    let wrong = start().existing().set("ETCD_INITIAL_CLUSTER", wrong);
+    assert_eq!(last_words(&wrong), Some(ExitKind::NoPeers));
+    let three = format!("{},n3=http://127.9.3.1:1", both(&a.peer, &b.peer));
+    let three = start().existing().set("ETCD_INITIAL_CLUSTER", three);
+    assert_eq!(last_words(&three), Some(ExitKind::MemberCountUnequal));
+    let elsewhere = start()
+        .existing()
+        .set("ETCD_INITIAL_CLUSTER", both(&a.peer, "http://127.9.3.1:1"))
+        .set("ETCD_INITIAL_ADVERTISE_PEER_URLS", "http://127.9.3.1:1");
+    assert_eq!(last_words(&elsewhere), Some(ExitKind::MemberCountUnequal));
+    let nameless = start().set("ETCD_INITIAL_CLUSTER", format!("n1={}", a.peer));
+    assert_eq!(last_words(&nameless), Some(ExitKind::NameNotInCluster));
+    let taken = start().set("ETCD_LISTEN_CLIENT_URLS", &*a.client);
+    assert_eq!(last_words(&taken), Some(ExitKind::AddressInUse));
+    let absent = start().set("ETCD_LISTEN_CLIENT_URLS", "http://192.0.2.1:2379");
+    assert_eq!(last_words(&absent), Some(ExitKind::AddressInUse));
+    let unknown = start().set("ETCD_NO_SUCH_FLAG", "1");
+    assert_eq!(last_words(&unknown), Some(ExitKind::BadConfig));
+    let uneven = start().set("ETCD_ELECTION_TIMEOUT", "60");
+    assert_eq!(last_words(&uneven), Some(ExitKind::BadConfig));
+}

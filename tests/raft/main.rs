@@ -1,0 +1,13 @@
+//! Real nodes in one process, each on a runtime, a port and a directory of its own: what a cluster
+//! agrees on, and what is left of it when members are killed, cut off, emptied, added and removed.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(unreachable_pub, missing_docs, reason = "a test's own modules have no outside")]
+
+mod cluster;
+mod faults;
+mod leases;
+mod members;
+mod restarts;
+mod snapshots;
+mod speed;
+mod support;

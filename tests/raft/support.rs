@@ -1,0 +1,314 @@
+//! Members that can be started, killed and started again, and what is asked of them.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quorate::clock::{Clock, Moment};
+use quorate::cluster::{ClusterId, Incarnation, MemberId, founding_cluster_id, founding_member_id};
+use quorate::node::apply::{Operation, Response, State};
+use quorate::node::fault::{Code, Fault};
+use quorate::node::log::Ids;
+use quorate::node::mvcc::Change;
+use quorate::node::raft::{Config, End, Founder, Node, Options, StartError, Watchers, start};
+use quorate::node::replica::{Replica, Standing};
+use quorate::proto::etcdserverpb::{PutRequest, RangeRequest};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// Long enough for anything that is to happen.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// Timings that make a test short.
+pub fn options() -> Options {
+    Options {
+        heartbeat: Duration::from_millis(50),
+        election: Duration::from_millis(500),
+        ..Options::default()
+    }
+}
+
+/// Writes down what it hears.
+#[derive(Default)]
+pub struct Heard(pub Mutex<Vec<(Bytes, i64)>>);
+
+impl Watchers for Heard {
+    fn applied(&self, changes: &[Change], revision: i64) {
+        assert!(changes.iter().all(|it| it.record.revision.main <= revision));
+        let key = |it: &Change| (it.record.kv.key.clone(), it.record.revision.main);
+        self.0.lock().extend(changes.iter().map(key));
+    }
+
+    fn replaced(&self) {}
+}
+
+/// What a member keeps while it is down.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    pub name: String,
+    pub ids: Ids,
+    pub port: u16,
+    pub dir: PathBuf,
+    pub founders: Option<Vec<Founder>>,
+    pub options: Options,
+}
+
+impl Seat {
+    pub fn url(&self) -> String {
+        url(self.port)
+    }
+
+    pub fn start(&self) -> Member {
+        self.try_start().expect("it starts")
+    }
+
+    /// Starts it on a thread and a runtime of its own, as its process would.
+    pub fn try_start(&self) -> Result<Member, StartError> {
+        let seat = self.clone();
+        let heard = Arc::new(Heard::default());
+        let watchers = Arc::clone(&heard) as Arc<dyn Watchers>;
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::bind(("127.0.0.1", seat.port)).unwrap();
+                listener.set_nonblocking(true).unwrap();
+                let config = Config {
+                    ids: seat.ids,
+                    is_first: !seat.dir.join("log").exists(),
+                    dir: seat.dir,
+                    founders: seat.founders,
+                    listeners: vec![tokio::net::TcpListener::from_std(listener).unwrap()],
+                    client_urls: vec![format!("http://{}:1", seat.name)],
+                    name: seat.name,
+                    options: seat.options,
+                    watchers,
+                };
+                let node = start(config).await;
+                let is_up = node.is_ok();
+                tell.send(node.map(|node| (node, Handle::current()))).unwrap();
+                if is_up {
+                    let _ = stopped.await;
+                }
+            });
+        });
+        let (node, runtime) = told.recv().unwrap()?;
+        Ok(Member {
+            seat: self.clone(),
+            node,
+            runtime,
+            heard,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+/// A member that runs.
+pub struct Member {
+    pub seat: Seat,
+    pub node: Node,
+    pub heard: Arc<Heard>,
+    runtime: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Member {
+    pub fn id(&self) -> MemberId {
+        self.seat.ids.member
+    }
+
+    /// Does something on the member's own runtime.
+    pub async fn on<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Node) -> F + Send + 'static,
+    ) -> T {
+        let node = self.node.clone();
+        let work = self.runtime.spawn(async move { work(node).await });
+        tokio::time::timeout(LONG, work).await.expect("in time").expect("no panic")
+    }
+
+    pub async fn propose(&self, operation: Operation) -> Result<Response, Fault> {
+        self.on(|node| async move { node.propose(operation).await }).await
+    }
+
+    pub async fn put(&self, key: &str, value: &str) -> Result<i64, Fault> {
+        let put = PutRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ..PutRequest::default()
+        };
+        match self.propose(Operation::Put(put)).await? {
+            Response::Put(it) => Ok(it.header.unwrap().revision),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a key holds here, whether or not that is the last.
+    pub fn local(&self, key: &str) -> Option<Bytes> {
+        let get =
+            RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..RangeRequest::default() };
+        let found = self.node.read(|it| it.range(&get)).unwrap();
+        found.kvs.first().map(|it| it.value.clone())
+    }
+
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Fault> {
+        self.on(|node| async move { node.read_barrier().await }).await?;
+        Ok(self.local(key))
+    }
+
+    pub async fn ready(&self) {
+        self.on(|node| async move { node.ready().await }).await.expect("it does not end");
+    }
+
+    pub async fn ended(&self) -> End {
+        self.on(|node| async move { node.ended().await }).await
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.node.standing()
+    }
+
+    pub fn state<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.node.read(look)
+    }
+
+    /// The hash of all keys.
+    pub fn hash(&self) -> u32 {
+        self.state(|it| it.kv.hash(0)).unwrap().hash
+    }
+
+    pub async fn shutdown(mut self) -> Seat {
+        self.on(|node| async move { node.shutdown().await }).await.expect("it ends well");
+        self.end()
+    }
+
+    /// Ends it where it stands.
+    pub fn kill(mut self) -> Seat {
+        self.end()
+    }
+
+    fn end(&mut self) -> Seat {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("no panic");
+        }
+        self.seat.clone()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
+/// Takes a directory away at one stroke: threads of a member that was killed may not have noticed
+/// yet, and would put files into one that is being emptied.
+pub fn take_away(dir: &Path) {
+    std::fs::rename(dir, dir.with_extension("gone")).unwrap();
+}
+
+pub fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// A port that nobody has. Another may take it before we do, but the kernel hands them out in
+/// turn.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The seats of a cluster that is founded by so many.
+pub fn seats(root: &Path, count: usize, options: &Options) -> Vec<Seat> {
+    let ports: Vec<_> = (0..count).map(|_| free_port()).collect();
+    let urls: Vec<_> = ports.iter().map(|it| url(*it)).collect();
+    let founders: Vec<_> = urls
+        .iter()
+        .map(|it| Founder {
+            id: founding_member_id([it.as_str()], "t"),
+            peer_urls: vec![it.clone()],
+        })
+        .collect();
+    let cluster = founding_cluster_id(founders.iter().map(|it| it.id));
+    let seat = |n: usize| Seat {
+        name: format!("n{n}"),
+        ids: ids(cluster, founders[n].id),
+        port: ports[n],
+        dir: root.join(format!("n{n}")),
+        founders: Some(founders.clone()),
+        options: options.clone(),
+    };
+    (0..count).map(seat).collect()
+}
+
+pub fn ids(cluster: ClusterId, member: MemberId) -> Ids {
+    Ids { cluster, member, incarnation: Incarnation(member.0 ^ 0xfeed) }
+}
+
+/// A cluster of so many, all ready.
+pub async fn cluster(root: &Path, count: usize, options: &Options) -> Vec<Member> {
+    let members: Vec<_> = seats(root, count, options).iter().map(Seat::start).collect();
+    for member in &members {
+        member.ready().await;
+    }
+    members
+}
+
+/// The place of the one that leads.
+pub async fn leader(members: &[Member]) -> usize {
+    let mut found = None;
+    until("somebody leads", || {
+        let leads = |it: &Member| it.standing().leader == Some(it.id());
+        found = members.iter().position(leads);
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
+
+pub fn now() -> Moment {
+    Clock.monotonic()
+}
+
+/// Waits until something holds.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = now();
+    while !holds() {
+        assert!(now().since(begun) < LONG, "waited too long until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Puts a key until it is acknowledged, on one member after the other. The time it took.
+pub async fn put_somewhere(members: &[&Member], key: &str, value: &str) -> Duration {
+    let begun = now();
+    for member in members.iter().cycle() {
+        match member.put(key, value).await {
+            Ok(_) => return now().since(begun),
+            Err(fault) => assert_eq!(fault.code(), Code::Unavailable, "{fault}"),
+        }
+        assert!(now().since(begun) < LONG, "nobody takes it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    unreachable!("a cycle has no end")
+}
+
+/// Waits until all have applied the same and agree on every key.
+pub async fn agree(members: &[&Member]) {
+    let revision = |it: &&Member| it.state(State::revision);
+    until("all have applied the same", || {
+        let first = revision(&members[0]);
+        members.iter().all(|it| revision(it) == first)
+    })
+    .await;
+    let hashes: Vec<_> = members.iter().map(|it| it.hash()).collect();
+    assert!(hashes.iter().all(|it| *it == hashes[0]), "{hashes:x?}");
+}

@@ -1,0 +1,343 @@
+//! Every way a spec can be wrong, and the one line that says so.
+
+use quorate::cluster::spec::read;
+
+const GOOD: &str = "\
+apiVersion: quorate.dev/v1alpha1
+kind: EtcdCluster
+metadata: {name: c}
+spec:
+  nodes:
+  - {name: n1, address: 10.0.0.1}
+  - {name: n2, address: 10.0.0.2}
+  - {name: n3, address: 10.0.0.3}
+";
+
+/// The refusal of `GOOD` with `from` replaced by `to`.
+fn refusal(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "the good spec has no {from:?}");
+    line(&GOOD.replacen(from, to, 1))
+}
+
+fn line(text: &str) -> String {
+    let error = read(text, "c.yaml").expect_err(text).to_string();
+    assert!(!error.contains('\n'), "more than one line: {error:?}");
+    error
+}
+
+/// Each pair of edits, and what the line must hold: place, fault, fix.
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn what_is_wrong_is_told_with_its_line_its_field_and_the_fix() {
+    let option = |text: &str| format!("  options: {{{text}}}\n  nodes:");
+    let setting = |text: &str| format!("  options:\n    settings: {{{text}}}\n  nodes:");
+    let node = |text: &str| format!("10.0.0.2, {text}}}");
+    let cases: Vec<(&str, String, &str, &str)> = vec![
+        // Unknown fields.
+        (
+            "address: 10.0.0.1",
+            "adress: 10.0.0.1".into(),
+            "c.yaml:6: spec.nodes[0].adress: ",
+            "did you mean address?",
+        ),
+        ("spec:", "sepc:".into(), "c.yaml:4: sepc: ", "did you mean spec?"),
+        (
+            "name: c",
+            "name: c, nmespace: x".into(),
+            "c.yaml:3: metadata.nmespace: ",
+            "did you mean namespace?",
+        ),
+        (
+            "  nodes:",
+            option("electionTimoutMs: 100"),
+            "c.yaml:5: spec.options.electionTimoutMs: ",
+            "did you mean electionTimeoutMs?",
+        ),
+        (
+            "  nodes:",
+            "  colour: red\n  nodes:".into(),
+            "c.yaml:5: spec.colour: ",
+            "the fields here are clientPorts, nodes,",
+        ),
+        // A key twice.
+        (
+            "  nodes:",
+            "  token: a\n  token: b\n  nodes:".into(),
+            "c.yaml:6: spec.token: ",
+            "keep one of the two",
+        ),
+        ("{name: n1,", "{name: n1, name: n2,".into(), "c.yaml:6: spec.nodes[0].name: ", "twice"),
+        (
+            "kind: EtcdCluster",
+            "kind: EtcdCluster\nkind: EtcdCluster".into(),
+            "c.yaml:3: kind: ",
+            "twice",
+        ),
+        // Names.
+        (
+            "name: n2",
+            "name: n1".into(),
+            "c.yaml:7: spec.nodes[1].name: ",
+            "also the name of spec.nodes[0]",
+        ),
+        ("name: n2", "name: N2".into(), "c.yaml:7: spec.nodes[1].name: ", "use lower-case letters"),
+        ("name: n2", "name: -n".into(), "c.yaml:7: spec.nodes[1].name: ", "not a DNS label"),
+        ("name: n2", "name: 2".into(), "c.yaml:7: spec.nodes[1].name: ", "put it in quotes: \"2\""),
+        ("name: c", "name: c_".into(), "c.yaml:3: metadata.name: ", "not a DNS label"),
+        (
+            "name: c",
+            format!("name: {}", "c".repeat(56)),
+            "c.yaml:3: metadata.name: ",
+            "use at most 55",
+        ),
+        // Addresses and ports.
+        (
+            "10.0.0.2",
+            "10.0.0.1".into(),
+            "c.yaml:7: spec.nodes[1].address: ",
+            "also the address of spec.nodes[0]",
+        ),
+        (
+            "10.0.0.2",
+            "http://10.0.0.2:2380".into(),
+            "c.yaml:7: spec.nodes[1].address: ",
+            "write the host alone",
+        ),
+        (
+            "10.0.0.2",
+            "10.0.0.2:2380".into(),
+            "c.yaml:7: spec.nodes[1].address: ",
+            "ports go into peerPort",
+        ),
+        (
+            "10.0.0.2",
+            "10.0.0.256".into(),
+            "c.yaml:7: spec.nodes[1].address: ",
+            "neither an IP address nor a DNS name",
+        ),
+        ("10.0.0.2", "'[fd00::1]'".into(), "c.yaml:7: spec.nodes[1].address: ", "without them"),
+        (
+            "10.0.0.2",
+            "0.0.0.0".into(),
+            "c.yaml:7: spec.nodes[1].address: ",
+            "the host's own address",
+        ),
+        ("10.0.0.2", "a_b.example".into(), "c.yaml:7: spec.nodes[1].address: ", "nor a DNS name"),
+        ("10.0.0.2}", node("peerPort: 0"), "c.yaml:7: spec.nodes[1].peerPort: ", "from 1 to 65535"),
+        (
+            "10.0.0.2}",
+            node("peerPort: 70000"),
+            "c.yaml:7: spec.nodes[1].peerPort: ",
+            "from 1 to 65535",
+        ),
+        (
+            "10.0.0.2}",
+            node("peerPort: '2380'"),
+            "c.yaml:7: spec.nodes[1].peerPort: the text \"2380\" ",
+            "without quotes",
+        ),
+        (
+            "10.0.0.2}",
+            node("peerPort: 2379"),
+            "c.yaml:7: spec.nodes[1].clientPorts[0]: ",
+            "port 2379 is the peer port too",
+        ),
+        (
+            "10.0.0.2}",
+            node("clientPorts: []"),
+            "c.yaml:7: spec.nodes[1].clientPorts: ",
+            "name at least one",
+        ),
+        (
+            "10.0.0.2}",
+            node("clientPorts: [1, 1]"),
+            "c.yaml:7: spec.nodes[1].clientPorts[1]: ",
+            "name it once",
+        ),
+        (
+            "10.0.0.2}",
+            node("clientPorts: 2379"),
+            "c.yaml:7: spec.nodes[1].clientPorts: ",
+            "write a list",
+        ),
+        (
+            "  nodes:",
+            "  clientPorts: [2379, 2380]\n  nodes:".into(),
+            "c.yaml:5: spec.clientPorts[1]: ",
+            "the peer port too",
+        ),
+        // What must be there, and what cannot be there together.
+        (", address: 10.0.0.2", String::new(), "c.yaml:7: spec.nodes[1].address: ", "add it"),
+        ("metadata: {name: c}\n", String::new(), "c.yaml: metadata: ", "add it"),
+        ("metadata: {name: c}", "metadata: {}".into(), "c.yaml:3: metadata.name: ", "add it"),
+        ("kind: EtcdCluster\n", String::new(), "c.yaml: kind: ", "add it"),
+        (
+            "  nodes:",
+            "  replicas: 3\n  nodes:".into(),
+            "c.yaml:4: spec: ",
+            "keep nodes for known hosts, or replicas",
+        ),
+        (
+            "  - {name: n3, address: 10.0.0.3}\n",
+            String::new(),
+            "c.yaml:5: spec.nodes: ",
+            "an even number adds a way to lose quorum and tolerates no more failures; name 1 or 3",
+        ),
+        // Another kind of thing.
+        (
+            "quorate.dev/v1alpha1",
+            "quorate.dev/v1".into(),
+            "c.yaml:1: apiVersion: ",
+            "write quorate.dev/v1alpha1",
+        ),
+        ("kind: EtcdCluster", "kind: Deployment".into(), "c.yaml:2: kind: ", "write EtcdCluster"),
+        ("spec:\n", "---\nspec:\n".into(), "c.yaml:5: ", "more than one document"),
+        // Tokens, options and settings.
+        (
+            "  nodes:",
+            "  token: 5\n  nodes:".into(),
+            "c.yaml:5: spec.token: ",
+            "put it in quotes: \"5\"",
+        ),
+        (
+            "  nodes:",
+            "  token: ''\n  nodes:".into(),
+            "c.yaml:5: spec.token: ",
+            "1 to 63 characters",
+        ),
+        (
+            "  nodes:",
+            option("heartbeatIntervalMs: 500"),
+            "c.yaml:5: spec.options.heartbeatIntervalMs: ",
+            "electionTimeoutMs to 2500 or more",
+        ),
+        (
+            "  nodes:",
+            option("electionTimeoutMs: 100"),
+            "c.yaml:5: spec.options.electionTimeoutMs: ",
+            "less than five heartbeats",
+        ),
+        (
+            "  nodes:",
+            option("snapshotCount: 0"),
+            "c.yaml:5: spec.options.snapshotCount: ",
+            "from 1 to",
+        ),
+        (
+            "  nodes:",
+            option("snapshotCount: ten"),
+            "c.yaml:5: spec.options.snapshotCount: ",
+            "a whole number",
+        ),
+        (
+            "  nodes:",
+            setting("data-dir: x"),
+            "c.yaml:6: spec.options.settings.data-dir: ",
+            "set by Quorate itself",
+        ),
+        (
+            "  nodes:",
+            setting("listen-client-urls: x"),
+            "c.yaml:6: spec.options.settings.listen-client-urls: ",
+            "set by Quorate itself",
+        ),
+        (
+            "  nodes:",
+            setting("initial-cluster-state: new"),
+            "c.yaml:6: spec.options.settings.initial-cluster-state: ",
+            "set by Quorate itself",
+        ),
+        (
+            "  nodes:",
+            setting("heartbeat-interval: '5'"),
+            "c.yaml:6: spec.options.settings.heartbeat-interval: ",
+            "write spec.options.heartbeatIntervalMs",
+        ),
+        (
+            "  nodes:",
+            setting("max-walls: '5'"),
+            "c.yaml:6: spec.options.settings.max-walls: ",
+            "did you mean max-wals?",
+        ),
+        (
+            "  nodes:",
+            setting("max-wals: 5"),
+            "c.yaml:6: spec.options.settings.max-wals: ",
+            "put it in quotes: \"5\"",
+        ),
+        (
+            "  nodes:",
+            setting("max-wals: five"),
+            "c.yaml:6: spec.options.settings.max-wals: ",
+            "a whole number",
+        ),
+        (
+            "  nodes:",
+            setting("ETCD_MAX_WALS: '5'"),
+            "c.yaml:6: spec.options.settings.ETCD_MAX_WALS: ",
+            "write max-wals",
+        ),
+        (
+            "  nodes:",
+            setting("--max-wals: '5'"),
+            "c.yaml:6: spec.options.settings.--max-wals: ",
+            "write max-wals",
+        ),
+        ("  nodes:", setting("cert-file: x"), "c.yaml:6: spec.options.settings.cert-file: ", "TLS"),
+        (
+            "  nodes:",
+            "  remediation: {keepAside: 0}\n  nodes:".into(),
+            "c.yaml:5: spec.remediation.keepAside: ",
+            "from 1 to",
+        ),
+        (
+            "  nodes:",
+            "  remediation: {enabled: 'yes'}\n  nodes:".into(),
+            "c.yaml:5: spec.remediation.enabled: ",
+            "without quotes",
+        ),
+        // Not YAML.
+        ("{name: n1,", "{name: n1".into(), "c.yaml:6: ", "this is not YAML"),
+        ("  - {name: n1", "\t- {name: n1".into(), "c.yaml:6: ", "this is not YAML"),
+    ];
+    for (from, to, place, rest) in cases {
+        let line = refusal(from, &to);
+        assert!(line.starts_with(place) && line.contains(rest), "{place:?} … {rest:?}: {line}");
+    }
+}
+
+#[test]
+fn a_file_with_nothing_of_ours_in_it_is_refused_with_what_to_begin_with() {
+    for text in ["", " \n", "# nothing\n", "---\n"] {
+        assert!(
+            line(text).starts_with("c.yaml: the file is empty; begin with apiVersion"),
+            "{text:?}"
+        );
+    }
+    for text in ["hello", "- a", "5"] {
+        assert!(line(text).contains("the file holds no mapping of fields"), "{text:?}");
+    }
+    for text in ["{", "a: b: c", "\u{0}", "a: *x", "a: &x [*x]", "\u{feff}\u{feff}a: [b"] {
+        assert!(line(text).contains("this is not YAML"), "{text:?}: {}", line(text));
+    }
+}
+
+#[test]
+fn only_1_3_5_7_and_9_replicas_are_taken() {
+    let with = |count: &str| {
+        GOOD.split("  nodes:")
+            .next()
+            .map(|head| format!("{head}  replicas: {count}\n"))
+            .expect("head")
+    };
+    for count in ["1", "3", "5", "7", "9"] {
+        assert!(read(&with(count), "c.yaml").is_ok(), "{count}");
+    }
+    for count in ["0", "2", "4", "6", "8", "10", "11", "-1", "3.0", "'3'", "4294967297"] {
+        assert!(line(&with(count)).starts_with("c.yaml:5: spec.replicas: "), "{count}");
+    }
+    assert!(line(&with("4")).ends_with(
+        "an even number adds a way to lose quorum and tolerates no more failures; write 3 or 5"
+    ));
+    assert!(line(&with("null")).contains("neither nodes nor replicas"));
+}

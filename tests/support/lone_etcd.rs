@@ -1,0 +1,58 @@
+//! One real etcd of its own, for tests that do the same on it and on ours. `ETCD` names another
+//! binary.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use quorate::proto::etcdserverpb::RangeRequest;
+use quorate::proto::etcdserverpb::kv_client::KvClient;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+pub(crate) struct LoneEtcd {
+    process: Child,
+    _home: TempDir,
+    pub(crate) channel: Channel,
+}
+
+impl Drop for LoneEtcd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl LoneEtcd {
+    /// Starts it with these flags beside its own, and waits until it serves.
+    pub(crate) async fn start(flags: &[String]) -> LoneEtcd {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let [client, peer] = [free(), free()].map(|it| format!("http://{it}"));
+        let home = TempDir::new().unwrap();
+        let program = std::env::var("ETCD").unwrap_or_else(|_| "etcd".to_owned());
+        let process = Command::new(program)
+            .env_clear()
+            .arg("--data-dir")
+            .arg(home.path())
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd runs");
+        let channel = Endpoint::from_shared(client).unwrap().connect_lazy();
+        let etcd = LoneEtcd { process, _home: home, channel };
+        let mut kv = KvClient::new(etcd.channel.clone());
+        for _ in 0..300 {
+            let any = RangeRequest { key: "k".into(), ..RangeRequest::default() };
+            if kv.range(any).await.is_ok() {
+                return etcd;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("etcd did not start");
+    }
+}
