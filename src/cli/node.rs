@@ -16,11 +16,11 @@ use crate::render::NodeConfig;
 
 /// Run one member: prepare its home safely, then serve
 ///
-/// Serves etcd's v3 API by itself, or runs an upstream etcd in its place (--exec). Takes etcd's own flags, ETCD_* variables and --config-file. Looks at what the data directory
-/// holds and at what a quorum of the peers says, and starts the engine only where that is safe:
-/// from its data, as a founder once every listed node is there, or as a member that was added.
-/// A setting given both as flag and as variable: the flag wins, with a warning. A config file
-/// counts alone.
+/// Serves etcd's v3 API by itself, or runs an upstream etcd in its place (--exec). Takes etcd's own
+/// flags, ETCD_* variables and --config-file. Looks at what the data directory holds and at what a
+/// quorum of the peers says, and starts the engine only where that is safe: from its data, as a
+/// founder once every listed node is there, or as a member that was added. A setting given both as
+/// flag and as variable: the flag wins, with a warning. A config file counts alone.
 #[derive(Debug, clap::Args)]
 // Without clap's own -h: etcd takes `-heartbeat-interval 100` with one dash.
 #[command(after_help = AFTER, disable_help_flag = true)]
@@ -56,6 +56,10 @@ Exit codes (the same reason is printed as one JSON line on standard error):
   46 ClusterIdMismatch            47 AlreadyBootstrapped    48 MemberCountUnequal
   49 NoPeers                      50 NameNotInCluster       51 AddressInUse
   52 DiskFull                     53 Locked                 54 Killed
+
+Environment:
+  QUORATE_LOG    what is logged, instead of --log-level; also of the libraries beneath, for who looks
+                 for a fault: debug, or info,openraft=debug
 
 Examples:
   quorate node                                     one member on localhost's ports

@@ -28,6 +28,18 @@ pub enum Writer {
     Embedded,
 }
 
+impl Writer {
+    /// What its log takes on the disk beside the store, in bytes, when it is that of a member that
+    /// joins: etcd reserves two segments of 64 MiB at once (its `wal.SegmentSizeBytes`), ours grows
+    /// up to one until the store has the entries.
+    pub fn log_room(self) -> u64 {
+        match self {
+            Writer::Upstream => 128 << 20,
+            Writer::Embedded => 64 << 20,
+        }
+    }
+}
+
 /// Whose log it is, by its own word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataIds {

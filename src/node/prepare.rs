@@ -123,7 +123,7 @@ pub async fn prepare(
                 return Err(refused(ExitKind::NoPeers, "the member list is gone"));
             };
             port::all_free(&config)?;
-            make_room(home, &live).await?;
+            make_room(home, &live, writer).await?;
             if let Some(former) = set_aside {
                 // Asked again right before the one act that moves data (safety 6, 13).
                 let again = quorum_answer(&config).await.ok_or_else(|| {
@@ -265,31 +265,38 @@ async fn quorum_answer(config: &NodeConfig) -> Option<MemberList> {
     Client::new(PEER_LIMIT).vouched_members(&endpoints).await.ok()
 }
 
-/// Makes sure of 1.2 times the leader's store, dropping the oldest set-asides if need be.
-async fn make_room(home: &NodeHome, live: &MemberList) -> Result<(), Refused> {
+/// Makes sure of 1.2 times the leader's store and of the log beside it. The oldest set-asides are
+/// dropped if need be, and only if that helps.
+async fn make_room(home: &NodeHome, live: &MemberList, writer: Writer) -> Result<(), Refused> {
     let client = Client::new(PEER_LIMIT);
     let endpoints = live.members.iter().filter_map(|m| m.client_urls.first());
     let statuses = join_all(endpoints.map(|url| client.status(url))).await;
     let size = statuses.into_iter().flatten().map(|s| s.db_size).max().ok_or_else(|| {
         refused(ExitKind::NoPeers, "no member says how much room its data needs; nothing was moved")
     })?;
-    let needed = size.saturating_add(size / 5);
+    let needed = size.saturating_add(size / 5).saturating_add(writer.log_room());
+    let mut left = home.asides()?.len();
+    let mut hopeless = home.free_bytes()?.saturating_add(home.aside_bytes()?) < needed;
     loop {
         let free = home.free_bytes()?;
         if free >= needed {
             return Ok(());
         }
-        let asides = home.asides()?;
-        if asides.is_empty() {
+        hopeless |= left == 0;
+        if hopeless {
+            let place = home.dir().display();
             return Err(refused(
                 ExitKind::DiskFull,
                 format!(
-                    "{} has {free} bytes free and the cluster's data needs {needed}: make room there",
-                    home.dir().display()
+                    "{place} has {free} bytes free and the cluster's data needs {needed}: make \
+                     room there; nothing was moved"
                 ),
             ));
         }
-        home.prune_asides(asides.len() - 1)?;
+        left -= 1;
+        for gone in home.prune_asides(left)? {
+            tracing::warn!(gone, needed, "a set-aside was deleted to make room");
+        }
     }
 }
 

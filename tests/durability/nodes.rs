@@ -109,12 +109,6 @@ impl Nodes {
         self
     }
 
-    /// Starts those that have ended, as whoever looks after them does.
-    pub(crate) fn run_again(self) -> Nodes {
-        self.all.iter().filter(|it| !it.runs()).for_each(|it| self.start(it));
-        self
-    }
-
     pub(crate) fn endpoints(&self) -> Vec<String> {
         self.all.iter().map(|it| it.client.clone()).collect()
     }

@@ -2,14 +2,16 @@
 
 use std::fs;
 
-use quorate::cluster::ExitKind;
+use quorate::cluster::{ExitKind, MemberId};
 
+use super::small_disk::{SmallDisk, fill};
 use super::support::{Cluster, Engine, copy_dir, eventually, on_both_engines, quorate};
 
 on_both_engines![
     a_removed_member_is_replaced_and_every_wrong_way_has_its_typed_reason,
     data_of_a_living_member_is_never_set_aside,
     a_learner_whose_first_start_failed_starts_again_and_one_that_ran_does_not,
+    without_room_for_the_clusters_data_nothing_moves_and_the_oldest_set_aside_goes_first,
 ];
 
 fn a_removed_member_is_replaced_and_every_wrong_way_has_its_typed_reason(engine: Engine) {
@@ -133,4 +135,81 @@ fn a_learner_whose_first_start_failed_starts_again_and_one_that_ran_does_not(eng
     b.stop();
     fs::remove_dir_all(b.home.data()).unwrap();
     b.refuses(join).is(ExitKind::DataLost).says("has run before");
+}
+
+fn without_room_for_the_clusters_data_nothing_moves_and_the_oldest_set_aside_goes_first(
+    engine: Engine,
+) {
+    let mut cluster = Cluster::of(engine, 3);
+    cluster.disk = SmallDisk::mount(cluster.nodes[2].home.dir().to_owned(), 600);
+    if cluster.disk.is_none() {
+        return;
+    }
+    let (a, c) = (&cluster.nodes[0], &cluster.nodes[2]);
+    for node in &cluster.nodes {
+        node.run(cluster.start(node));
+    }
+    for node in &cluster.nodes {
+        node.serves();
+    }
+    // What no store can make smaller.
+    let value = |key: u64| {
+        let mut chance = key;
+        let mut digit = || {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'a' + u8::try_from(chance >> 60).unwrap())
+        };
+        (0..100_000).map(|_| digit()).collect::<String>()
+    };
+    for key in 0..100 {
+        a.ask(&["put", &format!("k{key}"), &value(key)]);
+    }
+    // The member of c is removed and another one is added; how its node is to be started.
+    let replacement = |old| {
+        Cluster::remove(a, old);
+        c.ended().is(ExitKind::Removed);
+        // It may have led. And an ID is made of the URL and the second: that of this one is taken.
+        a.serves();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let new = Cluster::add_learner(a, c);
+        let start = cluster.start(c).existing().arg("--expect-member", new);
+        (new, start.arg("--replaces", old))
+    };
+    let votes = |member: MemberId| {
+        eventually("the learner has caught up and votes", || {
+            assert!(!c.has_ended(), "{}", c.said());
+            a.ctl(&["member", "promote", &member.to_string()]).status.success().then_some(())
+        });
+        c.serves();
+    };
+    // Leaves less than the others' data and a log take.
+    let filler = c.home.dir().join("filler");
+    let crowd = || {
+        fill(&filler);
+        let file = fs::OpenOptions::new().write(true).open(&filler).unwrap();
+        file.set_len(file.metadata().unwrap().len() - (60 << 20)).unwrap();
+    };
+    let asides = || c.home.asides().unwrap().iter().map(|it| it.member).collect::<Vec<_>>();
+
+    let first = Cluster::founder(c);
+    let (second, start) = replacement(first);
+    crowd();
+    let stamp = c.home.stamp().unwrap();
+    c.refuses(start.clone()).is(ExitKind::DiskFull).says("nothing was moved");
+    assert_eq!((c.home.stamp().unwrap(), asides()), (stamp, vec![]), "nothing was moved");
+    assert!(engine.log_dir(&c.home.data()).exists());
+    fs::remove_file(&filler).unwrap();
+    c.run(start);
+    votes(second);
+    assert_eq!(asides(), [first]);
+    // Worth deleting.
+    let ballast = c.home.asides().unwrap()[0].path.join("data/ballast");
+    fs::write(ballast, vec![1; 150 << 20]).unwrap();
+
+    let (third, start) = replacement(second);
+    crowd();
+    c.run(start);
+    votes(third);
+    assert_eq!(asides(), [second], "the oldest went to make room, the new one is kept");
+    assert_eq!(c.ask(&["get", "k99", "--print-value-only"]).trim_end(), value(99));
 }

@@ -14,4 +14,6 @@ mod inspect;
 mod joining;
 mod outcomes;
 mod settings;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 mod support;

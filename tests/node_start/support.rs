@@ -17,6 +17,8 @@ use quorate::node::{data, wal};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::small_disk::SmallDisk;
+
 /// Far more than anything here takes; who waits this long has failed.
 const LONG: Duration = Duration::from_secs(60);
 pub(crate) const QUORATE: &str = env!("CARGO_BIN_EXE_quorate");
@@ -113,6 +115,8 @@ pub(crate) use on_both_engines;
 /// Nodes `n1`, `n2`, … of one cluster.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
+    /// Of one of the nodes, dropped after all of them.
+    pub(crate) disk: Option<SmallDisk>,
     // Dropped last: the nodes' homes say which engines are left to end.
     root: tempfile::TempDir,
 }
@@ -210,7 +214,7 @@ impl Cluster {
             wrapper: RefCell::new(None),
         };
         let nodes = names.into_iter().map(node).collect();
-        Cluster { nodes, root }
+        Cluster { nodes, disk: None, root }
     }
 
     /// A founded cluster with all its nodes running.

@@ -73,6 +73,35 @@ async fn an_emptied_disk_under_an_old_id_is_not_spoken_to_and_ends_as_stale() {
 }
 
 #[tokio::test]
+async fn an_older_copy_of_a_members_own_data_ends_that_member_and_nobody_else() {
+    let root = tempdir().unwrap();
+    let mut members = cluster(root.path(), 3, &options()).await;
+    let leads = leader(&members).await;
+    members[leads].put("k", "v").await.unwrap();
+    let seat = members.remove((leads + 1) % 3).shutdown().await;
+    let copy = seat.dir.with_extension("copy");
+    copy_dir(&seat.dir, &copy);
+    let back = seat.start();
+    back.ready().await;
+    let leads = leader(&members).await;
+    for n in 0..50 {
+        members[leads].put(&format!("a{n}"), "v").await.unwrap();
+    }
+    until("it has all", || back.local("a49").is_some()).await;
+    let term = members[leads].standing().term;
+    let seat = back.shutdown().await;
+    take_away(&seat.dir);
+    copy_dir(&copy, &seat.dir);
+
+    let back = seat.start();
+    let end = back.ended().await;
+    assert!(matches!(&end, End::StorageDamaged(why) if why.contains("acknowledged")), "{end:?}");
+    back.kill();
+    members[leads].put("k", "w").await.unwrap();
+    assert_eq!(members[leads].standing().term, term, "nobody else took notice");
+}
+
+#[tokio::test]
 async fn one_that_was_removed_while_it_was_away_learns_it_from_the_others_and_ends() {
     let root = tempdir().unwrap();
     let mut members = cluster(root.path(), 3, &options()).await;

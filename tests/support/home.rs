@@ -3,18 +3,18 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::process::{NodeProcesses, Process, Signal, all_of};
+use super::small_disk::SmallDisk;
 use super::wait::now;
 
 /// A test's directory: the manifest, the home of `up`, what `up` printed. Removed at the end,
 /// unless `QUORATE_TEST_KEEP` is set.
 pub(crate) struct Home {
     dir: PathBuf,
-    mounts: Vec<PathBuf>,
+    disks: Vec<SmallDisk>,
 }
 
 impl Home {
@@ -26,7 +26,7 @@ impl Home {
         // A former process with the same number may have been killed before it cleaned up.
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("the target directory can be written");
-        Home { dir, mounts: Vec::new() }
+        Home { dir, disks: Vec::new() }
     }
 
     /// The test's own directory.
@@ -62,20 +62,13 @@ impl Home {
         asides
     }
 
-    /// Mounts a small file system of its own at a directory of the home; needs root.
-    pub(crate) fn mount_small(&mut self, place: PathBuf, mebibytes: u32) -> Result<(), String> {
-        fs::create_dir_all(&place).map_err(|error| error.to_string())?;
-        let size = format!("size={mebibytes}m,mode=0700");
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "quorate-test"])
-            .arg(&place)
-            .output()
-            .map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
-        self.mounts.push(place);
-        Ok(())
+    /// Mounts a small disk at a directory of the home; `false` if the test has to be skipped.
+    #[track_caller]
+    pub(crate) fn mount_small(&mut self, place: PathBuf, mebibytes: u32) -> bool {
+        let disk = SmallDisk::mount(place, mebibytes);
+        let is_there = disk.is_some();
+        self.disks.extend(disk);
+        is_there
     }
 
     /// The end of every log in the home, for a test that failed.
@@ -118,9 +111,7 @@ impl Drop for Home {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        for place in &self.mounts {
-            let _ = Command::new("umount").arg(place).status();
-        }
+        self.disks.clear();
         if std::env::var_os("QUORATE_TEST_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.dir);
         }

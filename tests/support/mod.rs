@@ -8,6 +8,7 @@ pub(crate) mod history;
 pub(crate) mod home;
 pub(crate) mod process;
 pub(crate) mod report;
+pub(crate) mod small_disk;
 pub(crate) mod spec;
 pub(crate) mod up;
 pub(crate) mod wait;

@@ -125,6 +125,15 @@ impl NodeHome {
         Ok(found)
     }
 
+    /// What all set-asides take on the disk, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`].
+    pub fn aside_bytes(&self) -> Result<u64, HomeError> {
+        file::disk_use(&self.aside_dir())
+    }
+
     /// Deletes the oldest set-asides until `keep` are left; returns the names of those deleted.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! What stands behind the peer port: who may connect, and what becomes of each call.
 
 use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::TransferLeaderError;
 
+use super::acknowledged::Word;
 use super::codec::{self, Malformed, Reader, Writer};
+use super::end::End;
 use super::machine::Parcel;
 use super::members;
 use super::methods;
@@ -149,6 +152,12 @@ impl Door for Inner {
                 Ok(self.lessor_for(method, id).await)
             }
             methods::PING => Ok(Bytes::new()),
+            methods::BROKEN_WORD => {
+                let word = Word::decode(body)?;
+                own_vote(from, &word.vote)?;
+                self.check_word(&word);
+                Ok(Bytes::new())
+            }
             method => Err(Malformed(format!("no method {method}")).into()),
         }
     }
@@ -166,6 +175,21 @@ impl Door for Inner {
 }
 
 impl Inner {
+    /// The leader says how far this member's log once went. It may be shorter for a good reason, that
+    /// another leader had it cut; then it has that one's vote.
+    fn check_word(&self, word: &Word) {
+        let next = self.log.bounds().next;
+        let vote = self.raft.server_metrics().borrow_watched().vote;
+        if vote != word.vote || next > word.index {
+            return;
+        }
+        self.shared.ends.say(End::StorageDamaged(format!(
+            "its log ends before entry {next} and had acknowledged entry {}: an older copy of the \
+             data was put back, or the disk lost what it had confirmed",
+            word.index
+        )));
+    }
+
     /// The members as etcd lists them.
     fn listed(&self) -> Vec<Member> {
         let list = self.shared.replicated.read().state.member_list();

@@ -22,6 +22,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, StorageError};
 
+use super::acknowledged::{Acknowledged, Word};
 use super::codec::{self, Malformed};
 use super::keeper::Keeper;
 use super::machine::{Offers, Parcel};
@@ -35,6 +36,8 @@ use crate::node::transport::{Address, AppendReceiver, AppendSender, CallError, P
 
 /// Messages with log entries that are not answered; more were no faster (storage.md).
 const DEPTH: usize = 2;
+/// For a member to hear that it has lost something.
+const TELL: Duration = Duration::from_secs(1);
 /// For the answer to one: the follower's disk may be slow. One that is gone is noticed by the
 /// transport, earlier.
 const APPEND: Duration = Duration::from_secs(10);
@@ -52,6 +55,7 @@ pub(super) struct Links {
     pub(super) peers: Peers,
     pub(super) keeper: Arc<Keeper>,
     pub(super) offers: Arc<Offers>,
+    pub(super) acknowledged: Arc<Acknowledged>,
 }
 
 /// One member, as openraft calls it.
@@ -118,6 +122,41 @@ impl Network {
         self.peer()?.call(method, body, option.hard_ttl()).await.map_err(|it| rpc(&it))
     }
 
+    /// Remembers what the member says it has, and does not let it have less.
+    fn heed(&self, reach: &Reach, answer: &AppendEntriesResponse<Types>) -> Rpc<()> {
+        let word = |id: LogId| Word { vote: reach.vote, index: id.index };
+        let has = match answer {
+            AppendEntriesResponse::Success => reach.last,
+            AppendEntriesResponse::PartialSuccess(matching) => *matching,
+            AppendEntriesResponse::HigherVote(_) => None,
+            AppendEntriesResponse::Conflict => {
+                let Some(differs) = reach.prev else {
+                    // Nothing can conflict with nothing before it.
+                    return Err(unread(Malformed("a conflict before the first entry".to_owned())));
+                };
+                let broken = self.links.acknowledged.broken(self.target, &word(differs));
+                return broken.map_or(Ok(()), |word| Err(self.tell(word)));
+            }
+        };
+        if let Some(has) = has {
+            self.links.acknowledged.note(self.target, word(has));
+        }
+        Ok(())
+    }
+
+    /// Tells the member that it has lost what it acknowledged; it is left alone until it has heard.
+    fn tell(&self, word: Word) -> RPCError<Types> {
+        let lost = format!("it has lost what it acknowledged, up to entry {}", word.index);
+        tracing::error!(member = %self.target, lost, "a member is not sent anything");
+        if let Ok(peer) = self.peer() {
+            tokio::spawn(async move {
+                // It is told again when it is tried again.
+                let _ = peer.call(methods::BROKEN_WORD, &word.encode(), TELL).await;
+            });
+        }
+        RPCError::Unreachable(Unreachable::from_string(lost))
+    }
+
     /// Sends what a snapshot has, from where the receiver is, until it has installed it.
     async fn send(&self, vote: Vote, offer: &Arc<Offer>) -> Result<Vote, StreamingError<Types>> {
         let peer = self.peer()?;
@@ -169,7 +208,9 @@ impl RaftNetworkV2<Types> for Network {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<Types>> {
         let answer = self.call(methods::APPEND, &codec::append(&request), &option).await?;
-        codec::read_appended(answer).map_err(unread)
+        let answer = codec::read_appended(answer).map_err(unread)?;
+        self.heed(&Reach::of(&request), &answer)?;
+        Ok(answer)
     }
 
     fn stream_append<'s, S>(
@@ -185,7 +226,7 @@ impl RaftNetworkV2<Types> for Network {
         }
         Box::pin(async move {
             let exchange = self.peer()?.append(DEPTH, APPEND).await.map_err(|it| rpc(&it))?;
-            let pipe = Pipe::new(input, exchange);
+            let pipe = Pipe::new(self, input, exchange);
             let stream = stream::unfold(Some(pipe), |pipe| async move {
                 let mut pipe = pipe?;
                 let result = pipe.next().await?;
@@ -265,39 +306,58 @@ impl RaftNetworkV2<Types> for Network {
 }
 
 /// Requests that go out and answers that come in, two at a time.
-struct Pipe<S> {
+struct Pipe<'a, S> {
+    network: &'a Network,
     input: S,
     sender: AppendSender,
     receiver: AppendReceiver,
-    /// What each unanswered request reaches from and to.
-    unanswered: VecDeque<(Option<LogId>, Option<LogId>)>,
+    /// The requests that are not answered.
+    unanswered: VecDeque<Reach>,
     /// Nothing more will be sent.
     is_last: bool,
 }
 
-impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipe<S> {
-    fn new(input: S, (sender, receiver): (AppendSender, AppendReceiver)) -> Pipe<S> {
-        Pipe { input, sender, receiver, unanswered: VecDeque::new(), is_last: false }
+/// What a request with log entries reaches from and to.
+struct Reach {
+    vote: Vote,
+    prev: Option<LogId>,
+    last: Option<LogId>,
+}
+
+impl Reach {
+    fn of(request: &AppendEntriesRequest<Types>) -> Reach {
+        let prev = request.prev_log_id;
+        let last = request.entries.last().map(|it| it.log_id);
+        Reach { vote: request.vote, prev, last: last.or(prev) }
+    }
+}
+
+impl<'a, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipe<'a, S> {
+    fn new(
+        network: &'a Network,
+        input: S,
+        (sender, receiver): (AppendSender, AppendReceiver),
+    ) -> Pipe<'a, S> {
+        Pipe { network, input, sender, receiver, unanswered: VecDeque::new(), is_last: false }
     }
 
     /// The next answer; `None` when there is nothing more to send and all is answered.
     async fn next(&mut self) -> Option<Rpc<StreamAppendResult<Types>>> {
         loop {
             if self.is_last || self.unanswered.len() >= DEPTH {
-                let (prev, last) = self.unanswered.pop_front()?;
+                let reach = self.unanswered.pop_front()?;
                 let answer = self.receiver.recv(APPEND).await?;
-                return Some(Self::read(answer, prev, last));
+                return Some(self.read(answer, &reach));
             }
             tokio::select! {
                 biased;
                 answer = self.receiver.recv(APPEND), if !self.unanswered.is_empty() => {
-                    let (prev, last) = self.unanswered.pop_front()?;
-                    return Some(Self::read(answer?, prev, last));
+                    let reach = self.unanswered.pop_front()?;
+                    return Some(self.read(answer?, &reach));
                 }
                 request = self.input.next() => match request {
                     Some(request) => {
-                        let last = request.entries.last().map(|it| it.log_id);
-                        let reach = (request.prev_log_id, last.or(request.prev_log_id));
+                        let reach = Reach::of(&request);
                         let body = codec::append(&request);
                         if let Err(error) = self.sender.send(methods::APPEND, &body).await {
                             return Some(Err(rpc(&error)));
@@ -311,17 +371,13 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipe<S> {
     }
 
     fn read(
+        &self,
         answer: Result<Bytes, CallError>,
-        prev: Option<LogId>,
-        last: Option<LogId>,
+        reach: &Reach,
     ) -> Rpc<StreamAppendResult<Types>> {
         let answer = answer.map_err(|it| rpc(&it))?;
-        match codec::read_appended(answer).map_err(unread)? {
-            // Nothing can conflict with nothing before it.
-            AppendEntriesResponse::Conflict if prev.is_none() => {
-                Err(unread(Malformed("a conflict before the first entry".to_owned())))
-            }
-            answer => Ok(answer.into_stream_result(prev, last)),
-        }
+        let answer = codec::read_appended(answer).map_err(unread)?;
+        self.network.heed(reach, &answer)?;
+        Ok(answer.into_stream_result(reach.prev, reach.last))
     }
 }

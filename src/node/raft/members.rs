@@ -80,7 +80,12 @@ impl Inner {
             }
             Ok(changed)
         });
-        changed.await.unwrap_or_else(|_| Err(self.timed_out(begun)))
+        let changed = changed.await.unwrap_or_else(|_| Err(self.timed_out(begun)));
+        match &changed {
+            Ok(it) => tracing::info!(member = %it.id, ?change, "the members have changed"),
+            Err(fault) => tracing::info!(%fault, ?change, "the members have not been changed"),
+        }
+        changed
     }
 
     async fn ask_change(&self, change: &Change) -> Result<Changed, Fault> {

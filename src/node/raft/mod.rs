@@ -23,6 +23,7 @@
 //!
 //! openraft is named nowhere but here. What is here knows nothing of clients.
 
+mod acknowledged;
 mod barrier;
 mod codec;
 mod config;
@@ -42,6 +43,7 @@ mod serve;
 mod shared;
 mod start;
 mod store;
+mod tidings;
 mod types;
 mod waiters;
 mod watch;

@@ -1,6 +1,6 @@
 //! What a node watches of itself: how it stands, and whether it may go on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use openraft::async_runtime::WatchReceiver;
 use super::end::End;
 use super::methods;
 use super::node::Inner;
+use super::tidings::Tidings;
 use crate::clock::Moment;
 use crate::cluster::{MemberId, quorum};
 use crate::node::apply::{Operation, Published};
@@ -30,6 +31,7 @@ impl Inner {
         let mut acked = None;
         let mut acked_at = self.shared.clock.monotonic();
         let mut parted = BTreeMap::new();
+        let mut tidings = Tidings::default();
         loop {
             tokio::select! {
                 changed = server.changed() => if changed.is_err() {
@@ -66,6 +68,8 @@ impl Inner {
             let leader = leader.filter(|_| is_fresh);
             let standing =
                 Standing { leader, term, committed: 0, applied: 0, is_learner: !is_voter };
+            tidings.stands(self.own(), &standing);
+            tidings.silent(self.silent(leads && is_fresh), leads && is_fresh);
             self.standing.send_if_modified(|it| {
                 let is_new = *it != standing;
                 if it.leader != leader {
@@ -77,6 +81,20 @@ impl Inner {
             self.links.offers.forget(now);
             self.part(&mut parted, now);
         }
+    }
+
+    /// Who this leader has not heard of for an election timeout; nobody if it does not lead, or not
+    /// for so long.
+    fn silent(&self, leads: bool) -> BTreeSet<MemberId> {
+        let led_since = *self.elected.lock();
+        let now = self.shared.clock.monotonic();
+        if !leads || led_since.is_none_or(|at| now.since(at) <= self.options.election) {
+            return BTreeSet::new();
+        }
+        let server = self.raft.server_metrics();
+        let server = server.borrow_watched();
+        let all = server.membership_config.nodes().map(|(id, _)| MemberId(*id));
+        all.filter(|id| !self.hears(*id)).collect()
     }
 
     /// Ends the connections to members that were removed, once they had time to answer what they
