@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 
+use tokio::net::TcpSocket;
+
 use super::barrier::Refused;
 use crate::cluster::ExitKind;
 use crate::render::NodeConfig;
@@ -39,6 +41,22 @@ pub fn all_free(config: &NodeConfig) -> Result<(), Refused> {
         })?;
     }
     Ok(())
+}
+
+/// How many connections wait to be accepted (that of the standard library).
+pub const BACKLOG: u32 = 1024;
+
+/// Takes an address, without listening on it yet: connections to it are refused.
+///
+/// # Errors
+///
+/// As of `bind(2)`.
+pub fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of a former process may still be on their way out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Why an address cannot be listened on, naming the process that has it if that can be told.

@@ -17,8 +17,8 @@ use super::raft::Founder;
 use super::{port, wal};
 use crate::client::{Client, peer};
 use crate::cluster::{
-    ClusterId, ExitKind, FoundingId, Incarnation, Member, MemberId, MemberList,
-    founding_cluster_id, founding_member_id,
+    ClusterId, ExitKind, FoundingId, Incarnation, Member, MemberId, MemberList, Role,
+    founding_cluster_id, founding_member_id, quorum,
 };
 use crate::render::{InitialState, NodeConfig, live_cluster};
 
@@ -255,14 +255,31 @@ fn other_peers(config: &NodeConfig) -> Vec<String> {
 async fn quorum_answer(config: &NodeConfig) -> Option<MemberList> {
     let peers = other_peers(config);
     let asked = peers.iter().map(|url| peer::members(url, PEER_LIMIT));
-    let lists = join_all(asked).await.into_iter().flatten();
+    let lists: Vec<_> = join_all(asked).await.into_iter().flatten().map(|it| it.members).collect();
+    // Where not even a quorum of peer ports answers, none will vouch: a cluster that starts as a
+    // whole would wait for itself.
+    let possible = join_all(lists.iter().map(|it| is_quorum_there(it))).await;
+    if !possible.contains(&true) {
+        return None;
+    }
     let endpoints: BTreeSet<String> =
-        lists.flat_map(|l| l.members).flat_map(|m: Member| m.client_urls).collect();
+        lists.into_iter().flatten().flat_map(|m: Member| m.client_urls).collect();
     let endpoints: Vec<_> = endpoints.into_iter().collect();
     if endpoints.is_empty() {
         return None;
     }
     Client::new(PEER_LIMIT).vouched_members(&endpoints).await.ok()
+}
+
+/// Whether the peer ports of a quorum of these members answer.
+async fn is_quorum_there(members: &[Member]) -> bool {
+    let voters: Vec<_> = members.iter().filter(|it| it.role == Role::Voter).collect();
+    let answers = voters.iter().map(|it| async {
+        let asked = it.peer_urls.iter().map(|url| peer::members(url, PEER_LIMIT));
+        join_all(asked).await.iter().any(Result::is_ok)
+    });
+    let there = join_all(answers).await.into_iter().filter(|it| *it).count();
+    !voters.is_empty() && there >= quorum(voters.len())
 }
 
 /// Makes sure of 1.2 times the leader's store and of the log beside it. The oldest set-asides are

@@ -14,6 +14,7 @@ use quorate::node::apply::{Operation, Response, State};
 use quorate::node::fault::{Code, Fault};
 use quorate::node::log::Ids;
 use quorate::node::mvcc::Change;
+use quorate::node::port;
 use quorate::node::raft::{Config, End, Founder, Node, Options, StartError, Watchers, start};
 use quorate::node::replica::{Replica, Standing};
 use quorate::proto::etcdserverpb::{PutRequest, RangeRequest};
@@ -77,14 +78,13 @@ impl Seat {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.unwrap();
             runtime.block_on(async {
-                let listener = TcpListener::bind(("127.0.0.1", seat.port)).unwrap();
-                listener.set_nonblocking(true).unwrap();
+                let address = (std::net::Ipv4Addr::LOCALHOST, seat.port).into();
                 let config = Config {
                     ids: seat.ids,
                     is_first: !seat.dir.join("log").exists(),
                     dir: seat.dir,
                     founders: seat.founders,
-                    listeners: vec![tokio::net::TcpListener::from_std(listener).unwrap()],
+                    ports: vec![port::bind(address).unwrap()],
                     client_urls: vec![format!("http://{}:1", seat.name)],
                     name: seat.name,
                     options: seat.options,

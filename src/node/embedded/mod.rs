@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -53,6 +53,7 @@ impl From<StartError> for Refused {
             full if full.is_full() => ExitKind::DiskFull,
             StartError::OtherLog { .. } => ExitKind::StaleData,
             StartError::Log(LogError::Missing(_)) => ExitKind::DataLost,
+            StartError::Port(_) => ExitKind::AddressInUse,
             StartError::Timings(_) | StartError::Founders(_) => ExitKind::BadConfig,
             _ => ExitKind::Unknown,
         };
@@ -96,8 +97,9 @@ impl Node {
             kind: ExitKind::Unknown,
             detail: format!("{} has no stamp", self.home.dir().display()),
         })?;
-        let peers = listen(&config.listen_peer_urls).await?;
-        let clients = listen(&config.listen_client_urls).await?;
+        // A peer that asks before there is an answer is not to wait for it.
+        let peers = bind(&config.listen_peer_urls)?;
+        let clients = listen(bind(&config.listen_client_urls)?)?;
         let hub = watch::Hub::new(watch::Limits::default());
         let node = self.start(options, prepared, &stamp, peers, Arc::clone(&hub)).await?;
         self.state.engine = Some(self.state.wrapper);
@@ -146,7 +148,7 @@ impl Node {
         options: &Options,
         prepared: &Prepared,
         stamp: &Stamp,
-        listeners: Vec<TcpListener>,
+        ports: Vec<TcpSocket>,
         hub: Arc<watch::Hub>,
     ) -> Result<raft::Node, Refused> {
         let Stamp { cluster, member, incarnation, .. } = *stamp;
@@ -156,7 +158,7 @@ impl Node {
             dir: self.home.data(),
             is_first: prepared.is_first,
             founders: founders(config, cluster, member),
-            listeners,
+            ports,
             name: config.name.clone(),
             client_urls: config.advertise_client_urls.clone(),
             options: options.raft.clone(),
@@ -226,19 +228,26 @@ fn serve(
     Serving { stop: Some(stop), task }
 }
 
-/// Listens on every address.
-async fn listen(urls: &[String]) -> Result<Vec<TcpListener>, Refused> {
+/// Takes every address, and refuses connections to it for now.
+fn bind(urls: &[String]) -> Result<Vec<TcpSocket>, Refused> {
     let bad = |detail| Refused { kind: ExitKind::BadConfig, detail };
-    let mut listeners = Vec::with_capacity(urls.len());
-    for url in urls {
+    let bound = |url: &String| {
         let address: SocketAddr = port::listen_address(url).map_err(bad)?;
-        let listener = TcpListener::bind(address).await.map_err(|error| Refused {
+        port::bind(address).map_err(|error| Refused {
             kind: ExitKind::AddressInUse,
             detail: port::explain(address, &error),
-        })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
+        })
+    };
+    urls.iter().map(bound).collect()
+}
+
+/// Lets connections come; they wait until they are served.
+fn listen(ports: Vec<TcpSocket>) -> Result<Vec<TcpListener>, Refused> {
+    let unknown = |error| Refused {
+        kind: ExitKind::Unknown,
+        detail: format!("a port that was taken cannot be listened on: {error}"),
+    };
+    ports.into_iter().map(|it| it.listen(port::BACKLOG).map_err(unknown)).collect()
 }
 
 /// Lets the process open as many files as it may, and says how many that are; `None`: no limit.

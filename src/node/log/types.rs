@@ -72,7 +72,7 @@ impl Default for Options {
         Options {
             segment_bytes: 64 << 20,
             ahead_bytes: 1 << 20,
-            memory_bytes: 8 << 20,
+            memory_bytes: 4 << 20,
             memory_entries: 10_000,
             queue_bytes: 32 << 20,
             group_bytes: 4 << 20,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 use crate::cluster::MemberId;
 use crate::node::log::Ids;
@@ -32,8 +32,8 @@ pub struct Config {
     /// by one that has no log yet or a log with nothing in it. `None`: it was added to a cluster
     /// and waits for its leader.
     pub founders: Option<Vec<Founder>>,
-    /// Its peer port, on each address it has.
-    pub listeners: Vec<TcpListener>,
+    /// Its peer port, on each address it has; listened on once the data is read.
+    pub ports: Vec<TcpSocket>,
     /// Its name.
     pub name: String,
     /// Where clients reach it.

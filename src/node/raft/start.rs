@@ -28,6 +28,7 @@ use crate::node::apply::{OpenError, Published, State};
 use crate::node::checkpoint::{Checkpoint, Place, Sled};
 use crate::node::log::{self, Ids, Log, LogError};
 use crate::node::mvcc::{Records, StoreError};
+use crate::node::port::BACKLOG;
 use crate::node::replica::Standing;
 use crate::node::transport::{Bound, Identity, Limits, Peers, Server, serve};
 
@@ -68,6 +69,9 @@ pub enum StartError {
     /// openraft does not start on what it was given.
     #[error("raft does not start: {0}")]
     Raft(String),
+    /// Somebody else listens on the peer port by now.
+    #[error("the peer port cannot be listened on: {0}")]
+    Port(std::io::Error),
     /// No random number could be had.
     #[error("no random number could be had: {0}")]
     Random(String),
@@ -114,14 +118,24 @@ struct Data {
 ///
 /// [`StartError`].
 pub async fn start(config: Config) -> Result<Node, StartError> {
-    let Config { ids, dir, is_first, founders, listeners, name, client_urls, options, watchers } =
+    let Config { ids, dir, is_first, founders, ports, name, client_urls, options, watchers } =
         config;
     let openraft = options.openraft()?;
     let quota = options.quota;
+    let begun = Clock.monotonic();
     let opened = tokio::task::spawn_blocking(move || open(&dir, ids, is_first, quota)).await;
     let Data { log, place, checkpoint, replicated } =
         opened.map_err(|it| StartError::Raft(it.to_string()))??;
     found(&log, ids, founders).await?;
+    let bounds = log.bounds();
+    tracing::info!(
+        revision = replicated.state.revision(),
+        applied = replicated.applied().map_or(0, |it| it.index),
+        log_first = bounds.first,
+        log_next = bounds.next,
+        took_ms = Clock.monotonic().since(begun).as_millis(),
+        "the data is read"
+    );
 
     let store = Store::new(log.clone());
     let clock = Clock;
@@ -163,6 +177,11 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let raft = Raft::new(ids.member.0, Arc::new(openraft), links.clone(), store, machine).await;
     let raft = raft.map_err(|it| StartError::Raft(it.to_string()))?;
     keeper.purges(&raft);
+    tracing::info!(
+        applied = shared.applied.borrow().saturating_sub(1),
+        took_ms = Clock.monotonic().since(begun).as_millis(),
+        "what was committed is applied; the peers are answered"
+    );
     let standing = {
         let metrics = raft.server_metrics();
         let it = metrics.borrow_watched();
@@ -195,6 +214,8 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     tasks.spawn(Arc::clone(&inner).end_leases());
     tasks.spawn(Arc::clone(&inner).publish(published));
     tasks.spawn(Arc::clone(&inner).campaign_early());
+    let listening = ports.into_iter().map(|it| it.listen(BACKLOG));
+    let listeners = listening.collect::<Result<Vec<_>, _>>().map_err(StartError::Port)?;
     let ports = listeners.into_iter().map(|listener| {
         let mut stopping = inner.stopping.subscribe();
         let hearing = inner.links.peers.hearing();

@@ -238,6 +238,8 @@ impl Inner {
                 let Some(peer) = self.links.peer(*id, self.place(*id).as_ref()) else {
                     return false;
                 };
+                // It may be starting as well.
+                peer.hasten();
                 peer.call(methods::PING, b"", self.options.heartbeat).await.is_ok()
             });
             let there = futures_util::future::join_all(pings).await;
@@ -248,7 +250,7 @@ impl Inner {
                 let _ = self.raft.trigger().elect(voters.len() > 1).await;
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

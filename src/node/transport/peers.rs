@@ -181,6 +181,12 @@ impl Peer {
         self.0.state.lock().incarnation
     }
 
+    /// Does not wait any longer before it connects anew: there is reason to think that the peer is
+    /// coming up just now.
+    pub fn hasten(&self) {
+        self.0.hasten();
+    }
+
     /// Calls it, beside any number of other calls within [`Limits::bounds`]. The limit includes
     /// the wait for a connection.
     ///
@@ -250,6 +256,20 @@ impl Target {
         };
         let ear = common.hearing.ear(address.id);
         Target { id: address.id, common, ear, state: Mutex::new(state) }
+    }
+
+    fn hasten(&self) {
+        let now = self.common.clock.monotonic();
+        for slot in &mut self.state.lock().slots {
+            if slot.not_before <= now {
+                continue; // it is tried, if anybody wants it
+            }
+            slot.failures = 0;
+            slot.not_before = Moment::default();
+            if let Some(attempt) = slot.attempt.take() {
+                attempt.task.abort();
+            }
+        }
     }
 
     fn moved(&self, address: &Address) {

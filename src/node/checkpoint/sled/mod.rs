@@ -165,7 +165,7 @@ impl Records for Sled {
     ) -> Result<(), StoreError> {
         let before = *self.written.lock();
         let pool = Arc::clone(&self.pool);
-        let read = move |out: &Out<Vec<Record>>| read_on(&pool, from, out);
+        let read = move |out: &Out<Entries>| read_on(&pool, from, out);
         let chunks = Watched::start(AHEAD, read)?;
         let mut tally = Tally::default();
         loop {
@@ -177,7 +177,8 @@ impl Records for Sled {
                     return Err(error);
                 }
             };
-            for record in chunk {
+            for (key, value) in chunk {
+                let record = decode(&key, &value).inspect_err(|error| self.pool.fail(error))?;
                 let is_due = record.revision.main <= to_main_inclusive;
                 tally.add(Mark::record(record.revision));
                 if !is_due || see(record).is_break() {
@@ -203,38 +204,34 @@ impl Records for Sled {
     }
 }
 
-/// Reads records in chunks, from a place to the end or until nobody wants them any more.
-fn read_on(pool: &Pool, from: Revision, out: &Out<Vec<Record>>) {
+/// Reads records in chunks, from a place to the end or until nobody wants them any more. They are
+/// decoded where they are used: memory that one thread takes and another gives back is slow.
+fn read_on(pool: &Pool, from: Revision, out: &Out<Entries>) {
     let mut next = record_key(from).to_vec();
     loop {
-        let read = pool.with("read the records", |db| read_chunk(db, &next));
-        let chunk = read.and_then(|found| {
-            let decode = |(key, value): &(::sled::InlineArray, ::sled::InlineArray)| {
-                let at = record_revision(key);
-                let at = at.ok_or_else(|| StoreError::Damaged("a key is none".to_owned()))?;
-                Record::decode(at, value)
-            };
-            found.iter().map(decode).collect::<Result<Vec<_>, _>>()
-        });
+        let chunk = pool.with("read the records", |db| read_chunk(db, &next));
         let is_last = match &chunk {
             Ok(chunk) => match chunk.last() {
-                Some(last) => {
-                    next = record_key(last.revision).to_vec();
+                Some((last, _)) => {
+                    next = last.to_vec();
                     // The first key after it.
                     next.push(0);
                     false
                 }
-                None => true,
+                None => return,
             },
             Err(_) => true,
         };
-        if is_last && chunk.is_ok() {
-            return;
-        }
         if out.send(chunk).is_err() || is_last {
             return;
         }
     }
+}
+
+fn decode(key: &[u8], value: &[u8]) -> Result<Record, StoreError> {
+    let at = record_revision(key);
+    let at = at.ok_or_else(|| StoreError::Damaged("a key is none".to_owned()))?;
+    Record::decode(at, value)
 }
 
 type Entries = Vec<(::sled::InlineArray, ::sled::InlineArray)>;
