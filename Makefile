@@ -15,7 +15,7 @@ OUT = $(or $(CARGO_TARGET_DIR),target)
 # Scenarios run real clusters against the clock, so few at a time and apart from the rest.
 every     := $(wildcard tests/*.rs) $(patsubst %/,%,$(dir $(wildcard tests/*/main.rs)))
 SCENARIOS := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios%,$t),--test $t)))
-# The rounds of `durability` run many clusters beside each other: `make torture` has them.
+# `durability` runs clusters at full load, so one at a time; its long rounds are in `make torture`.
 # The planner's walk is long, and needs nothing that does I/O: built on its own, and optimised.
 OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability,$t),,--test $t)))
 PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
@@ -46,6 +46,7 @@ lint: prepare ## Formatting, lints, docs, and the pure modules on their own
 
 test: prepare ## Every test but the scenarios
 	cargo test --locked --lib --bins $(OTHERS)
+	cargo test --locked --test durability -- --test-threads=1
 	cargo test $(PLANNER) -- --nocapture
 	cargo test --locked --doc
 
