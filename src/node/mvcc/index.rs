@@ -3,6 +3,7 @@
 //! Most keys have one revision, which costs no allocation of its own. Values are elsewhere.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::range::KeyRange;
 use super::revision::Revision;
@@ -102,12 +103,16 @@ impl Index {
     pub(super) fn note(&mut self, key: &[u8], mark: Mark, life: Life) {
         let packed = Packed::new(mark);
         let Life { created, version } = life;
-        if let Some(history) = self.keys.get_mut(key) {
-            history.marks.push(packed);
-            (history.created, history.version) = (created, version);
-        } else {
-            let history = History { created, version, marks: Marks::One(packed) };
-            self.keys.insert(key.into(), history);
+        // One way down the tree, which costs more than a copy of the key that is thrown away.
+        match self.keys.entry(key.into()) {
+            Entry::Occupied(mut known) => {
+                let history = known.get_mut();
+                history.marks.push(packed);
+                (history.created, history.version) = (created, version);
+            }
+            Entry::Vacant(place) => {
+                place.insert(History { created, version, marks: Marks::One(packed) });
+            }
         }
     }
 
