@@ -18,6 +18,8 @@
 //!   that was acknowledged anywhere before. No clock is trusted for that, only a quorum's word.
 //! - The checkpoint is never ahead of the own log, and the log is never purged beyond the
 //!   checkpoint before the last durable one.
+//! - A follower that has less than it once acknowledged is not brought up to date by whoever heard
+//!   it: its word was counted. It ends as damaged.
 //! - A member is added as a learner, whatever it was added as; who was removed, or comes with
 //!   other data than it is known by, is not spoken to.
 //!
