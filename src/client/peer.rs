@@ -104,6 +104,21 @@ pub async fn version(peer_url: &str, timeout: Duration) -> Result<Version, Clien
     Ok(Version { server: version.etcdserver, cluster: agreed.then_some(version.etcdcluster) })
 }
 
+/// Whether an upstream etcd serves there: it answers `/raft/probing` (etcd's `rafthttp`), which the
+/// embedded engine does not have.
+///
+/// # Errors
+///
+/// As [`members`].
+pub async fn is_upstream(peer_url: &str, timeout: Duration) -> Result<bool, ClientError> {
+    let call = Call { what: "raft's probe by the peer port", url: under(peer_url, "raft/probing") };
+    match call.run(timeout).await?.status {
+        200 => Ok(true),
+        404 => Ok(false),
+        status => Err(call.bad(&format!("the answer has status {status}"))),
+    }
+}
+
 /// Gets any `http://` URL on a connection of its own; redirects are not followed.
 ///
 /// # Errors

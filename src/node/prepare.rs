@@ -122,6 +122,7 @@ pub async fn prepare(
             let Some(mut live) = live else {
                 return Err(refused(ExitKind::NoPeers, "the member list is gone"));
             };
+            must_be_of(writer, &live).await?;
             port::all_free(&config)?;
             make_room(home, &live, writer).await?;
             if let Some(former) = set_aside {
@@ -161,6 +162,28 @@ fn other_engine(home: &NodeHome, writer: Writer) -> Refused {
         }
     };
     refused(ExitKind::BadConfig, format!("the data in {} is of {whose}", home.data().display()))
+}
+
+/// The two engines do not speak to each other: one that joined the other's cluster would wait for
+/// its leader for ever, and so would the quorum for it once it votes.
+async fn must_be_of(writer: Writer, live: &MemberList) -> Result<(), Refused> {
+    let urls = live.members.iter().flat_map(|it| &it.peer_urls);
+    let asked = join_all(urls.map(|url| peer::is_upstream(url, PEER_LIMIT))).await;
+    let wrong = writer == Writer::Embedded;
+    if !asked.into_iter().flatten().any(|is_upstream| is_upstream == wrong) {
+        return Ok(());
+    }
+    let how = match writer {
+        Writer::Embedded => {
+            "the cluster runs an upstream etcd, which the embedded engine cannot join; run one \
+             here as well: --exec PATH (quorate up --engine PATH)"
+        }
+        Writer::Upstream => {
+            "the cluster runs the embedded engine, which an upstream etcd cannot join; run it \
+             here as well: without --exec (quorate up --engine embedded)"
+        }
+    };
+    Err(refused(ExitKind::BadConfig, how))
 }
 
 /// Reads the whole log before an engine does: etcd takes damage in the middle for a write that

@@ -6,11 +6,12 @@ use std::path::Path;
 use quorate::cluster::{Disk, ExitKind};
 use quorate::node::data;
 
-use super::support::{Cluster, Engine, copy_dir, on_both_engines, quorate};
+use super::support::{Cluster, Engine, copy_dir, eventually, on_both_engines, quorate};
 
 on_both_engines![
     the_other_engine_refuses_the_data_names_the_way_and_leaves_every_byte_as_it_was,
     a_place_with_the_logs_of_both_is_damaged_and_never_empty,
+    a_cluster_of_the_other_engine_is_not_joined_and_nothing_is_touched,
 ];
 
 /// Every file below a directory, with its bytes.
@@ -57,6 +58,23 @@ fn the_other_engine_refuses_the_data_names_the_way_and_leaves_every_byte_as_it_w
     node.run(cluster.start(node));
     node.serves();
     assert_eq!(node.ask(&["get", "k", "--print-value-only"]), "v\n");
+}
+
+fn a_cluster_of_the_other_engine_is_not_joined_and_nothing_is_touched(engine: Engine) {
+    let cluster = Cluster::running(engine.other(), 1);
+    let place = Cluster::spare(engine);
+    let (a, b) = (&cluster.nodes[0], &place.nodes[0]);
+    let new = Cluster::add_learner(a, b);
+    let seed = format!("{}={},{}={}", a.name, a.peer, b.name, b.peer);
+    let join = place.start(b).existing().set("ETCD_INITIAL_CLUSTER", seed);
+    let join = join.arg("--expect-member", new);
+    b.refuses(join.clone()).is(ExitKind::BadConfig).says("cannot join");
+    assert!(!b.home.data().exists() && b.home.stamp().unwrap().is_none());
+    // The right engine can.
+    b.run_on(engine.other(), join);
+    eventually("the learner is started", || {
+        a.ask(&["member", "list"]).contains(", started, spare, ").then_some(())
+    });
 }
 
 fn a_place_with_the_logs_of_both_is_damaged_and_never_empty(engine: Engine) {
