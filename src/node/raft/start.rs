@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use openraft::EntryPayload;
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, watch};
 
 use super::barrier::Barrier;
@@ -23,7 +24,7 @@ use super::shared::{Replicated, Shared};
 use super::store::Store;
 use super::types::{Entry, Membership, Place as Address, Raft, StoredMembership, log_id};
 use super::waiters::Waiters;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::node::apply::{OpenError, Published, State};
 use crate::node::checkpoint::{Checkpoint, Place, Sled};
 use crate::node::log::{self, Ids, Log, LogError};
@@ -127,15 +128,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let Data { log, place, checkpoint, replicated } =
         opened.map_err(|it| StartError::Raft(it.to_string()))??;
     found(&log, ids, founders).await?;
-    let bounds = log.bounds();
-    tracing::info!(
-        revision = replicated.state.revision(),
-        applied = replicated.applied().map_or(0, |it| it.index),
-        log_first = bounds.first,
-        log_next = bounds.next,
-        took_ms = Clock.monotonic().since(begun).as_millis(),
-        "the data is read"
-    );
+    tell_read(&log, &replicated, begun);
 
     let store = Store::new(log.clone());
     let clock = Clock;
@@ -214,9 +207,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     tasks.spawn(Arc::clone(&inner).end_leases());
     tasks.spawn(Arc::clone(&inner).publish(published));
     tasks.spawn(Arc::clone(&inner).campaign_early());
-    let listening = ports.into_iter().map(|it| it.listen(BACKLOG));
-    let listeners = listening.collect::<Result<Vec<_>, _>>().map_err(StartError::Port)?;
-    let ports = listeners.into_iter().map(|listener| {
+    let ports = listen(ports)?.into_iter().map(|listener| {
         let mut stopping = inner.stopping.subscribe();
         let hearing = inner.links.peers.hearing();
         let (door, limits) = (Arc::clone(&inner), limits.clone());
@@ -230,6 +221,24 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
         ports.await;
     });
     Ok(Node { inner, tasks })
+}
+
+fn tell_read(log: &Log, replicated: &Replicated, begun: Moment) {
+    let bounds = log.bounds();
+    tracing::info!(
+        revision = replicated.state.revision(),
+        applied = replicated.applied().map_or(0, |it| it.index),
+        log_first = bounds.first,
+        log_next = bounds.next,
+        took_ms = Clock.monotonic().since(begun).as_millis(),
+        "the data is read"
+    );
+}
+
+/// Lets peers connect.
+fn listen(ports: Vec<TcpSocket>) -> Result<Vec<TcpListener>, StartError> {
+    let listening = ports.into_iter().map(|it| it.listen(BACKLOG));
+    listening.collect::<Result<_, _>>().map_err(StartError::Port)
 }
 
 /// What the transport keeps to: room for one request of the largest kind beside the entries of a
