@@ -119,7 +119,8 @@ impl NodeProcesses {
             if program.ends_with("quorate") && words.next() == Some("node") {
                 embeds = !words.any(|word| word == "--exec");
                 seen.wrapper = Some(process);
-            } else if !program.is_empty() {
+            } else if !program.is_empty() && !arguments.iter().any(|it| it == "--version") {
+                // That one is only asked which etcd it is, and soon gone.
                 seen.engine = Some(process);
             }
         }
