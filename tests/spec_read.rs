@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use quorate::cluster::spec::{NodePorts, change_allowed, default_local, read};
-use quorate::cluster::{NodeName, Remediation, Wanted};
+use quorate::cluster::spec::{
+    AccessMode, DeletionPolicy, EMBEDDED_VERSION, Engine, NodePorts, RemediationSpec, Storage,
+    UpdateStrategy, change_allowed, default_local, read,
+};
+use quorate::cluster::{NodeName, Remediation, Wanted, WantedNode};
 
 fn sample(name: &str) -> quorate::cluster::spec::EtcdCluster {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/samples").join(name);
@@ -133,4 +136,109 @@ fn a_home_keeps_its_name_and_its_token() {
         |name, token| change_allowed(name, token, &cluster).expect_err("a change").to_string();
     assert!(refused("other", token).starts_with("metadata.name: hilinux-etcd-cluster is not the cluster of this home, which is other; write other again"));
     assert!(refused(token, "other").starts_with("spec.token: "));
+}
+
+/// Every field that means something on Kubernetes only.
+const PODS: &str = "
+apiVersion: quorate.dev/v1alpha1
+kind: EtcdCluster
+metadata: {name: c}
+spec:
+  replicas: 3
+  engine: Etcd
+  image: gcr.io/etcd-development/etcd:v3.6.5
+  version: v3.6.5
+  paused: true
+  storage:
+    volumeClaimTemplate: {storageClassName: fast, accessModes: [ReadWriteOncePod], size: 10Gi}
+  resources:
+    requests: {cpu: 100m, memory: 512Mi, example.org/disks: '1'}
+    limits: {memory: 0.5Gi}
+  podTemplate:
+    labels: {team: storage, example.org/tier: ''}
+    annotations: {note: any text at all}
+    nodeSelector: {kubernetes.io/os: linux}
+    tolerations: [{key: dedicated, operator: Exists, effect: NoSchedule}]
+    affinity: {nodeAffinity: {anything: [1, 2.5, null]}}
+    topologySpreadConstraints:
+    - {maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: DoNotSchedule}
+    priorityClassName: system-cluster-critical
+    env: [{name: GOMAXPROCS, value: '2'}]
+    securityContext: {runAsUser: 1000, runAsGroup: 0, fsGroup: 1000}
+    terminationGracePeriodSeconds: 60
+    imagePullPolicy: Always
+    imagePullSecrets: [{name: registry}]
+  updateStrategy: {type: OnDelete}
+  podDisruptionBudget: {enabled: false}
+  deletionPolicy: Delete
+";
+
+#[test]
+fn what_is_said_of_pods_is_read_kept_and_passed_over_elsewhere() {
+    let cluster = read(PODS, "c.yaml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(
+        cluster.kubernetes_only(),
+        [
+            "spec.engine",
+            "spec.image",
+            "spec.version",
+            "spec.paused",
+            "spec.storage",
+            "spec.resources",
+            "spec.podTemplate",
+            "spec.updateStrategy",
+            "spec.podDisruptionBudget",
+            "spec.deletionPolicy"
+        ]
+    );
+    let spec = &cluster.spec;
+    assert_eq!(
+        (spec.engine(), spec.version(), spec.is_paused()),
+        (Engine::Etcd, Some("3.6.5"), true)
+    );
+    let Storage::Volume(volume) = spec.storage() else { panic!("no volume") };
+    assert_eq!(volume.access_modes, [AccessMode::ReadWriteOncePod]);
+    assert_eq!(spec.update_strategy(), UpdateStrategy::OnDelete);
+    assert_eq!(spec.deletion_policy(), DeletionPolicy::Delete);
+    assert!(!spec.wants_disruption_budget());
+    let again = serde_yaml::to_string(&cluster).expect("YAML");
+    assert_eq!(read(&again, "again.yaml").expect("a spec"), cluster);
+}
+
+#[test]
+fn what_is_not_said_of_pods_has_a_default() {
+    let spec = default_local("c").spec;
+    assert_eq!((spec.engine(), spec.version(), spec.is_paused()), (Engine::Embedded, None, false));
+    let Storage::Volume(volume) = spec.storage() else { panic!("no volume") };
+    assert_eq!((&*volume.size, volume.storage_class_name), ("1Gi", None));
+    assert_eq!(volume.access_modes, [AccessMode::ReadWriteOnce]);
+    assert_eq!(spec.update_strategy(), UpdateStrategy::RollingUpdate);
+    assert_eq!(spec.deletion_policy(), DeletionPolicy::Retain);
+    assert!(spec.wants_disruption_budget());
+    let with = |text: &str| read(&PODS.replace("engine: Etcd", text), "c.yaml").map(|_| ());
+    assert!(with("engine: Embedded").is_err(), "another version than its own");
+    let own = PODS.replace("version: v3.6.5", &format!("version: {EMBEDDED_VERSION}"));
+    assert!(read(&own.replace("engine: Etcd", "engine: Embedded"), "c.yaml").is_ok());
+}
+
+#[test]
+fn on_kubernetes_each_node_is_reached_at_its_place_and_patience_is_longer() {
+    let cluster = default_local("c");
+    let place = |node: NodeName| {
+        let peer_url = format!("http://{node}-abcde.c-peers.ns.svc:2380");
+        let client_urls = vec![format!("http://{node}-abcde.c-peers.ns.svc:2379")];
+        (node, WantedNode { peer_url, client_urls })
+    };
+    let mut places: BTreeMap<_, _> = cluster.node_names().into_iter().map(place).collect();
+    let wanted = cluster.resolve_at(&places).expect("resolved");
+    assert_eq!((&wanted.nodes, wanted.remediation.unhealthy_seconds), (&places, 300));
+    let mut hasty = cluster.clone();
+    hasty.spec.remediation =
+        Some(RemediationSpec { unhealthy_seconds: Some(7), ..RemediationSpec::default() });
+    assert_eq!(hasty.resolve_at(&places).expect("resolved").remediation.unhealthy_seconds, 7);
+    places.remove(&NodeName::from("c-1"));
+    let refused = cluster.resolve_at(&places).expect_err("no place").to_string();
+    assert!(refused.starts_with("spec.replicas: no place is set aside for c-1"), "{refused}");
+    let refused = sample("howto.yaml").resolve_at(&places).expect_err("hosts").to_string();
+    assert!(refused.starts_with("spec.nodes: nodes is for hosts outside"), "{refused}");
 }

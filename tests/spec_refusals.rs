@@ -57,7 +57,7 @@ fn what_is_wrong_is_told_with_its_line_its_field_and_the_fix() {
             "  nodes:",
             "  colour: red\n  nodes:".into(),
             "c.yaml:5: spec.colour: ",
-            "the fields here are clientPorts, nodes,",
+            "the fields here are clientPorts, deletionPolicy,",
         ),
         // A key twice.
         (
@@ -340,4 +340,163 @@ fn only_1_3_5_7_and_9_replicas_are_taken() {
         "an even number adds a way to lose quorum and tolerates no more failures; write 3 or 5"
     ));
     assert!(line(&with("null")).contains("neither nodes nor replicas"));
+}
+
+/// One refusal for each field that means something on Kubernetes only.
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn what_is_wrong_about_pods_is_told_in_the_same_way() {
+    let storage = |text: &str| format!("storage: {{{text}}}");
+    let volume = |text: &str| format!("storage: {{volumeClaimTemplate: {{{text}}}}}");
+    let resources = |text: &str| format!("resources: {{{text}}}");
+    let pod = |text: &str| format!("podTemplate: {{{text}}}");
+    let cases: Vec<(String, &str, &str)> = vec![
+        ("engine: etcd".into(), "engine: \"etcd\" is none", "write Embedded or Etcd"),
+        ("engine: 5".into(), "engine: the number 5 stands", "write Embedded or Etcd"),
+        ("engine: Etcd".into(), "engine: ", "name one under spec.image"),
+        ("image: ''".into(), "image: ", "write a reference"),
+        ("image: two words".into(), "image: ", "write a reference"),
+        ("version: 3.7".into(), "version: the number 3.7 ", "in quotes: \"3.7\""),
+        ("version: '3.7'".into(), "version: ", "all three numbers"),
+        ("version: 3.6.5".into(), "version: ", "engine: Etcd and an image of that version"),
+        ("paused: 'no'".into(), "paused: ", "write true or false"),
+        // Storage.
+        (
+            storage("emptyDir: {}, volumeClaimTemplate: {size: 1Gi}"),
+            "storage: volumeClaimTemplate and emptyDir are both given",
+            "keep volumeClaimTemplate",
+        ),
+        (volume(""), "storage.volumeClaimTemplate.size: ", "add it"),
+        (volume("size: 10GB"), "storage.volumeClaimTemplate.size: ", "such as 10Gi"),
+        (volume("size: 10"), "storage.volumeClaimTemplate.size: ", "in quotes: \"10\""),
+        (volume("size: '0'"), "storage.volumeClaimTemplate.size: ", "a size of 0"),
+        (volume("size: 10m"), "storage.volumeClaimTemplate.size: ", "write 10Mi"),
+        (
+            volume("size: 1Gi, storageClassName: Fast"),
+            "storage.volumeClaimTemplate.storageClassName: ",
+            "lower-case letters",
+        ),
+        (
+            volume("size: 1Gi, accessModes: [ReadOnlyMany]"),
+            "storage.volumeClaimTemplate.accessModes[0]: ",
+            "write ReadWriteOnce or ReadWriteOncePod or ReadWriteMany",
+        ),
+        (
+            volume("size: 1Gi, accessModes: [ReadWriteOnce, ReadWriteOnce]"),
+            "storage.volumeClaimTemplate.accessModes[1]: ",
+            "name it once",
+        ),
+        (storage("emptyDir: {sizeLimit: much}"), "storage.emptyDir.sizeLimit: ", "such as 10Gi"),
+        (storage("emptydir: {}"), "storage.emptydir: ", "did you mean emptyDir?"),
+        // Resources.
+        (resources("requests: {cpu: lots}"), "resources.requests.cpu: ", "such as 500m"),
+        (resources("requests: {memory: 512m}"), "resources.requests.memory: ", "write 512Mi"),
+        (resources("limits: {disk: '1'}"), "resources.limits.disk: ", "ephemeral-storage"),
+        (
+            resources("requests: {memory: 2Gi}, limits: {memory: 1Gi}"),
+            "resources.requests.memory: 2Gi is more than the limit of 1Gi",
+            "raise the limit",
+        ),
+        // The pod.
+        (pod("labels: {a b: c}"), "podTemplate.labels", "at most 63"),
+        (pod("labels: {a: 'b c'}"), "podTemplate.labels.a: ", "at most 63"),
+        (
+            pod("labels: {quorate.dev/role: voter}"),
+            "podTemplate.labels",
+            "is set by Quorate itself",
+        ),
+        (
+            pod("labels: {app.kubernetes.io/name: x}"),
+            "podTemplate.labels",
+            "is set by Quorate itself",
+        ),
+        (
+            pod("annotations: {quorate.dev/node: x}"),
+            "podTemplate.annotations",
+            "is set by Quorate itself",
+        ),
+        (pod("nodeSelector: {disk: 's s d'}"), "podTemplate.nodeSelector.disk: ", "at most 63"),
+        (
+            pod("tolerations: [{kee: x}]"),
+            "podTemplate.tolerations[0].kee: unknown field",
+            "the fields here are key, operator,",
+        ),
+        (
+            pod("affinity: {podAffinty: {}}"),
+            "podTemplate.affinity.podAffinty: unknown field",
+            "podAntiAffinity",
+        ),
+        (pod("affinity: near"), "podTemplate.affinity: ", "indented"),
+        (
+            pod("topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone}]"),
+            "podTemplate.topologySpreadConstraints[0].whenUnsatisfiable: ",
+            "add it",
+        ),
+        (
+            pod("priorityClassName: High Up"),
+            "podTemplate.priorityClassName: ",
+            "lower-case letters",
+        ),
+        (pod("env: [{name: 1A}]"), "podTemplate.env[0].name: ", "not a digit first"),
+        (
+            pod("env: [{name: ETCD_NAME, value: x}]"),
+            "podTemplate.env[0].name: ETCD_NAME is not for the spec to set",
+            "under spec.options",
+        ),
+        (pod("env: [{name: QUORATE_HOME}]"), "podTemplate.env[0].name: ", "under spec.options"),
+        (pod("env: [{name: A}, {name: A}]"), "podTemplate.env[1].name: ", "set it once"),
+        (
+            pod("securityContext: {runAsUser: 0}"),
+            "podTemplate.securityContext.runAsUser: a member never runs as root",
+            "from 1 to 2147483647",
+        ),
+        (
+            pod("securityContext: {runAsGroup: 2147483648}"),
+            "podTemplate.securityContext.runAsGroup: ",
+            "from 0 to 2147483647",
+        ),
+        (
+            pod("securityContext: {fsGroup: 2147483648}"),
+            "podTemplate.securityContext.fsGroup: ",
+            "from 0 to 2147483647",
+        ),
+        (
+            pod("securityContext: {privileged: true}"),
+            "podTemplate.securityContext.privileged: unknown field",
+            "the fields here are",
+        ),
+        (
+            pod("terminationGracePeriodSeconds: 0"),
+            "podTemplate.terminationGracePeriodSeconds: ",
+            "from 1 to 86400",
+        ),
+        (
+            pod("imagePullPolicy: Sometimes"),
+            "podTemplate.imagePullPolicy: \"Sometimes\" is none",
+            "write IfNotPresent or Always or Never",
+        ),
+        (
+            pod("imagePullSecrets: [{name: My_Secret}]"),
+            "podTemplate.imagePullSecrets[0].name: ",
+            "lower-case letters",
+        ),
+        // The rest.
+        (
+            "updateStrategy: {type: Recreate}".into(),
+            "updateStrategy.type: \"Recreate\" is none",
+            "write RollingUpdate or OnDelete",
+        ),
+        (
+            "podDisruptionBudget: {enabled: 1}".into(),
+            "podDisruptionBudget.enabled: ",
+            "write true or false",
+        ),
+        ("deletionPolicy: Keep".into(), "deletionPolicy: \"Keep\" is", "write Retain or Delete"),
+    ];
+    for (text, place, rest) in cases {
+        let line = refusal("  nodes:", &format!("  {text}\n  nodes:"));
+        let place = format!("c.yaml:5: spec.{place}");
+        // A key with dots in it is told by the line of the map it stands in.
+        assert!(line.starts_with(&place) && line.contains(rest), "{place:?} … {rest:?}: {line}");
+    }
 }

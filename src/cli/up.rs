@@ -80,8 +80,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         home.write(&file)?;
     }
     last_spec::write(&home, spec)?;
-    for field in spec.kubernetes_only() {
-        eprintln!("note: {field} means something on Kubernetes only; it is ignored here");
+    match spec.kubernetes_only().as_slice() {
+        [] => {}
+        [field] => eprintln!("note: {field} means something on Kubernetes only; ignored here"),
+        fields => {
+            let fields = fields.join(", ");
+            eprintln!("note: these mean something on Kubernetes only; ignored here: {fields}");
+        }
     }
     drop(read);
     supervise(args, home, wanted, engine, spec_file)

@@ -81,6 +81,14 @@ pub struct Remediation {
     pub keep_aside: u64,
 }
 
+impl Remediation {
+    /// The defaults on Kubernetes: longer patience, because a pod that is silent may be on its
+    /// way to another machine.
+    pub fn on_kubernetes() -> Remediation {
+        Remediation { unhealthy_seconds: 300, ..Remediation::default() }
+    }
+}
+
 impl Default for Remediation {
     fn default() -> Self {
         Remediation {

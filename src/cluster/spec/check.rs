@@ -4,10 +4,10 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{API_VERSION, ClusterSpec, EtcdCluster, KIND, MAX_NODES, NodeSpec, OptionsSpec};
-use super::{RemediationSpec, SpecError};
+use super::{RemediationSpec, SpecError, kubernetes};
 use crate::cluster::{Place, SettingError, canonical_value, find_setting};
 
-type Checked = Result<(), SpecError>;
+pub(super) type Checked = Result<(), SpecError>;
 
 /// The port members connect to, unless said.
 pub(super) const PEER_PORT: u16 = 2380;
@@ -46,7 +46,8 @@ impl EtcdCluster {
             check_token(token)?;
         }
         spec.options.as_ref().map_or(Ok(()), check_options)?;
-        spec.remediation.as_ref().map_or(Ok(()), check_remediation)
+        spec.remediation.as_ref().map_or(Ok(()), check_remediation)?;
+        kubernetes::check(spec)
     }
 }
 
@@ -239,7 +240,7 @@ fn check_options(options: &OptionsSpec) -> Checked {
 /// The largest whole number that JSON carries exactly.
 const LARGEST: u64 = 9_007_199_254_740_991;
 
-fn check_range(path: &str, value: Option<u64>, least: u64, most: u64) -> Checked {
+pub(super) fn check_range(path: &str, value: Option<u64>, least: u64, most: u64) -> Checked {
     match value {
         Some(value) if !(least..=most).contains(&value) => {
             let what = format!("{value} is out of range");

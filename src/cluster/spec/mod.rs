@@ -18,6 +18,7 @@
 
 mod check;
 mod error;
+mod kubernetes;
 mod locate;
 mod read;
 mod resolve;
@@ -29,6 +30,12 @@ use serde::{Deserialize, Serialize};
 
 pub use check::reserved_settings;
 pub use error::SpecError;
+pub use kubernetes::{
+    AccessMode, DEFAULT_VOLUME_SIZE, DeletionPolicy, DisruptionBudgetSpec, EMBEDDED_VERSION,
+    EmptyDirSpec, Engine, EnvVar, ImagePullPolicy, PodTemplateSpec, ResourcesSpec, SecretName,
+    SecurityContextSpec, Storage, StorageSpec, UpdateStrategy, UpdateStrategySpec, VolumeClaimSpec,
+    quantity_bytes, quantity_nanos,
+};
 pub use read::read;
 pub use resolve::{NodePorts, change_allowed, default_local, not_here};
 
@@ -80,6 +87,30 @@ pub struct Metadata {
     {
         "rule": "has(self.token) == has(oldSelf.token) && (!has(self.token) || self.token == oldSelf.token)",
         "message": "the token is part of the members' identity and cannot be changed"
+    },
+    {
+        "rule": "(has(self.engine) && self.engine == 'Etcd') == (has(oldSelf.engine) && oldSelf.engine == 'Etcd')",
+        "message": "the engines do not read each other's data; the engine of a cluster cannot be changed"
+    },
+    {
+        "rule": "!(has(self.engine) && self.engine == 'Etcd') || has(self.image)",
+        "message": "the engine Etcd runs out of an image: name one under image"
+    },
+    {
+        "rule": "(has(self.storage) && has(self.storage.emptyDir)) == (has(oldSelf.storage) && has(oldSelf.storage.emptyDir))",
+        "message": "emptyDir and volumeClaimTemplate cannot take each other's place: the data would not move along"
+    },
+    {
+        "rule": "!isQuantity((has(self.storage) && has(self.storage.volumeClaimTemplate) ? self.storage.volumeClaimTemplate.size : '1Gi')) || quantity((has(self.storage) && has(self.storage.volumeClaimTemplate) ? self.storage.volumeClaimTemplate.size : '1Gi')).compareTo(quantity((has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) ? oldSelf.storage.volumeClaimTemplate.size : '1Gi'))) >= 0",
+        "message": "a volume (1Gi where no size is given) can only grow"
+    },
+    {
+        "rule": "(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.storageClassName) ? self.storage.volumeClaimTemplate.storageClassName : '-') == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.storageClassName) ? oldSelf.storage.volumeClaimTemplate.storageClassName : '-')",
+        "message": "the storage class of a volume cannot be changed once the volume is there"
+    },
+    {
+        "rule": "(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.accessModes) ? self.storage.volumeClaimTemplate.accessModes : ['ReadWriteOnce']) == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.accessModes) ? oldSelf.storage.volumeClaimTemplate.accessModes : ['ReadWriteOnce'])",
+        "message": "the access modes of a volume cannot be changed once the volume is there"
     }
 ]))]
 pub struct ClusterSpec {
@@ -132,6 +163,39 @@ pub struct ClusterSpec {
     /// What may be done without a person, and how soon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<RemediationSpec>,
+    /// What runs as a member; cannot be changed. Default: `Embedded`. Like all that follows, it
+    /// takes effect on Kubernetes only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+    /// The image that members run. Default, for the engine `Embedded`: the operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = kubernetes::IMAGE))]
+    pub image: Option<String>,
+    /// The version of etcd that members must be, such as 3.6.5. Default: what the image holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = kubernetes::VERSION))]
+    pub version: Option<String>,
+    /// While true, the cluster is looked at and nothing is done to it. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Where members keep their data. Default: a volume of 1Gi for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// What each member's container asks for and is held to. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+    /// What can be said about each member's pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodTemplateSpec>,
+    /// How a changed setting or image reaches the members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_strategy: Option<UpdateStrategySpec>,
+    /// The budget that keeps a drain from taking the quorum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_disruption_budget: Option<DisruptionBudgetSpec>,
+    /// What becomes of the volumes when the cluster is deleted. Default: `Retain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
 }
 
 /// One known host.

@@ -143,8 +143,8 @@ fn unknown_field(path: &[Part]) -> SpecError {
     SpecError::at(path_text(path), "unknown field", fix)
 }
 
-/// The fields that the type has at `path`, as its schema tells them.
-fn fields_of(path: &[Part]) -> Vec<String> {
+/// What the schema of the type has at `path`: itself, and what is in it if it is optional.
+fn schemas_at(path: &[Part]) -> Vec<&'static Schema> {
     static SCHEMA: LazyLock<Schema> =
         LazyLock::new(|| schemars::schema_for!(EtcdCluster).to_value());
     let inner = |schema: &'static Schema, part: &Part| {
@@ -158,11 +158,26 @@ fn fields_of(path: &[Part]) -> Vec<String> {
     };
     let Some(schema) = path.iter().try_fold(&*SCHEMA, inner) else { return Vec::new() };
     let variants = schema.get("anyOf").and_then(Schema::as_array).into_iter().flatten();
-    std::iter::once(schema)
-        .chain(variants)
+    std::iter::once(schema).chain(variants).collect()
+}
+
+/// The fields that the type has at `path`.
+fn fields_of(path: &[Part]) -> Vec<String> {
+    schemas_at(path)
+        .into_iter()
         .filter_map(|schema| schema.get("properties")?.as_object())
         .flat_map(|fields| fields.keys().cloned())
         .collect()
+}
+
+/// The words that the type knows at `path`, if it is one of a few words.
+fn words_of(path: &[Part]) -> Vec<&'static str> {
+    let lists = |schema: &'static Schema| {
+        let each = schema.get("oneOf").and_then(Schema::as_array).into_iter().flatten();
+        let each = each.filter_map(|one| one.get("const"));
+        each.chain(schema.get("enum").and_then(Schema::as_array).into_iter().flatten())
+    };
+    schemas_at(path).into_iter().flat_map(lists).filter_map(Schema::as_str).collect()
 }
 
 /// Text that is not YAML, or has a key twice.
@@ -193,6 +208,11 @@ fn mismatch(path: &[Part], error: &str) -> SpecError {
         path.push(Part::Key(quoted(&text)));
         return SpecError::at(path_text(&path), "the field is missing", "add it");
     }
+    let words = words_of(path);
+    if text.contains("unknown variant") {
+        let what = format!("{:?} is none of the words it may be", quoted(&text));
+        return SpecError::at(path_text(path), what, format!("write {}", words.join(" or ")));
+    }
     let (found, wanted) = text.split_once(", expected ").unwrap_or((&text, ""));
     let found = found.rsplit(": ").next().unwrap_or(found);
     let found = match found.split(['`', '"']).next().unwrap_or(found).trim() {
@@ -205,6 +225,7 @@ fn mismatch(path: &[Part], error: &str) -> SpecError {
         _ => found.to_owned(),
     };
     let (wanted, fix) = match wanted {
+        _ if !words.is_empty() => ("one of a few words", format!("write {}", words.join(" or "))),
         "a string" if found.starts_with("the number") || found.starts_with("the truth") => {
             ("text", format!("put it in quotes: \"{}\"", found.rsplit(' ').next().unwrap_or("")))
         }

@@ -96,6 +96,7 @@ impl EtcdCluster {
             ("spec.peerPort", counted && self.spec.peer_port.is_some()),
         ]
         .into_iter()
+        .chain(self.spec.kubernetes_fields())
         .filter_map(|(path, given)| given.then_some(path))
         .collect()
     }
@@ -116,13 +117,40 @@ impl EtcdCluster {
             };
             nodes.insert(name, node);
         }
-        Ok(Wanted {
+        Ok(self.wanted(nodes, Remediation::default()))
+    }
+
+    /// Fills in every default as on Kubernetes, where each counted node is reached at its place:
+    /// `places` has one for each of [`Self::node_names`], and more are passed over.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`super::read`] refuses in a file, named hosts, and a node without a place.
+    pub fn resolve_at(&self, places: &BTreeMap<NodeName, WantedNode>) -> Result<Wanted, SpecError> {
+        self.check()?;
+        if self.spec.nodes.is_some() {
+            let what = "nodes is for hosts outside of Kubernetes";
+            return Err(SpecError::at("spec.nodes", what, "write replicas: 3 instead"));
+        }
+        let mut nodes = BTreeMap::new();
+        for name in self.node_names() {
+            let Some(place) = places.get(&name) else {
+                let what = format!("no place is set aside for {name}");
+                return Err(SpecError::at("spec.replicas", what, "give each node a place first"));
+            };
+            nodes.insert(name, place.clone());
+        }
+        Ok(self.wanted(nodes, Remediation::on_kubernetes()))
+    }
+
+    fn wanted(&self, nodes: BTreeMap<NodeName, WantedNode>, default: Remediation) -> Wanted {
+        Wanted {
             name: self.metadata.name.clone(),
             token: self.token().to_owned(),
             nodes,
             options: self.options(),
-            remediation: self.remediation(),
-        })
+            remediation: self.remediation(default),
+        }
     }
 
     fn named(&self, node: &NodeSpec) -> WantedNode {
@@ -154,9 +182,8 @@ impl EtcdCluster {
         }
     }
 
-    fn remediation(&self) -> Remediation {
+    fn remediation(&self, default: Remediation) -> Remediation {
         let given = self.spec.remediation.clone().unwrap_or_default();
-        let default = Remediation::default();
         Remediation {
             enabled: given.enabled.unwrap_or(default.enabled),
             unhealthy_seconds: given.unhealthy_seconds.unwrap_or(default.unhealthy_seconds),

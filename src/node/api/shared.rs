@@ -23,7 +23,7 @@ use crate::proto::etcdserverpb::{
 };
 
 /// etcd's version, whose level of the API this is. kube-apiserver and others choose by it.
-pub const VERSION: &str = "3.7.3";
+pub const VERSION: &str = crate::cluster::spec::EMBEDDED_VERSION;
 /// The version that all members have in common.
 pub const CLUSTER_VERSION: &str = "3.7.0";
 /// The version of the store's layout.
