@@ -28,13 +28,14 @@ fn the_schema_is_structural_and_bounded() {
     let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema").expect("a schema");
     let mut rules = 0;
     walk(schema, "", false, &mut rules);
-    assert!(rules >= 9, "only {rules} rules are left");
+    assert!(rules >= 24, "only {rules} rules are left");
 }
 
 fn walk(schema: &Value, path: &str, bounded: bool, rules: &mut usize) {
-    const KNOWN: [&str; 16] = [
+    const KNOWN: [&str; 17] = [
         "additionalProperties",
         "description",
+        "enum",
         "format",
         "items",
         "maxItems",
@@ -74,7 +75,10 @@ fn walk(schema: &Value, path: &str, bounded: bool, rules: &mut usize) {
                 let name = name.as_str().expect("a name");
                 assert!(fields.is_some_and(|all| all.contains_key(name)), "{path}/{name}");
             }
-            if schema["additionalProperties"].is_object() {
+            let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
+            let map = schema["additionalProperties"].is_object();
+            assert!(fields.is_some() || map || open || path == "/metadata", "{path} is pruned");
+            if map {
                 assert!(!bounded || schema["maxProperties"].is_u64(), "{path} has no bound");
                 walk(&schema["additionalProperties"], &format!("{path}/*"), bounded, rules);
             }
@@ -83,7 +87,10 @@ fn walk(schema: &Value, path: &str, bounded: bool, rules: &mut usize) {
             assert!(!bounded || schema["maxItems"].is_u64(), "{path} has no bound");
             walk(&schema["items"], &format!("{path}/*"), bounded, rules);
         }
-        "string" => assert!(!bounded || schema["maxLength"].is_u64(), "{path} has no bound"),
+        "string" => {
+            let length = schema["maxLength"].is_u64() || schema["enum"].is_array();
+            assert!(!bounded || length, "{path} has no bound");
+        }
         "integer" => {
             assert!(matches!(schema["format"].as_str(), Some("int32" | "int64")), "{path}");
             assert!(schema["minimum"].is_u64() && schema["maximum"].is_u64(), "{path}");
@@ -108,10 +115,55 @@ fn rules_columns_and_subresources_are_there() {
     assert!(rules("/properties/nodes").contains("b.address == a.address"));
     let settings = rules("/properties/options/properties/settings");
     assert!(settings.contains("'data-dir'") && settings.contains("startsWith('listen-')"));
+    for (path, part) in [
+        ("", "(has(oldSelf.engine) && oldSelf.engine == 'Etcd')"),
+        ("", "self.engine == 'Etcd') || has(self.image)"),
+        ("", "oldSelf.storage.volumeClaimTemplate.size : '1Gi')"),
+        ("", "has(oldSelf.storage.emptyDir)"),
+        ("/properties/storage", "has(self.volumeClaimTemplate) && has(self.emptyDir)"),
+        ("/properties/resources", "quantity(self.limits[name])"),
+        ("/properties/podTemplate/properties/labels", "!key.startsWith('quorate.dev/')"),
+        ("/properties/podTemplate/properties/env/items/properties/name", "startsWith('ETCD_')"),
+    ] {
+        assert!(rules(path).contains(part), "{path} has no {part}");
+    }
     let columns = version["additionalPrinterColumns"].as_array().expect("columns");
     let columns: Vec<_> = columns.iter().filter_map(|column| column["name"].as_str()).collect();
-    assert_eq!(columns, ["Version", "Desired", "Ready", "Leader", "Available", "Operation", "Age"]);
+    assert_eq!(columns, ["Version", "Desired", "Ready", "Leader", "Phase", "Operation", "Age"]);
     assert_eq!(version["subresources"]["scale"]["specReplicasPath"], ".spec.replicas");
+    assert_eq!(version["subresources"]["scale"]["labelSelectorPath"], ".status.selector");
     assert!(version["subresources"]["status"].is_object());
+    assert_eq!(definition()["spec"]["names"]["categories"][0], "quorate");
     assert_eq!(definition()["spec"]["names"]["shortNames"][0], "etcd");
+}
+
+/// What an API server refuses in a status is lost, and with it what the operator has to remember:
+/// so nothing in one is bounded, and what is memory is kept as it is.
+#[test]
+fn a_status_is_typed_and_never_refused() {
+    let definition = definition();
+    let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
+    let status = definition.pointer(status).expect("a status");
+    assert!(status["required"].is_null(), "a status begins empty");
+    let fields = status["properties"].as_object().expect("fields");
+    for name in ["founding", "requests", "places"] {
+        assert_eq!(fields[name]["x-kubernetes-preserve-unknown-fields"], true, "{name}");
+    }
+    assert_eq!(fields["ledger"]["items"]["x-kubernetes-preserve-unknown-fields"], true);
+    for name in ["currentVersion", "readyReplicas", "leader", "phase", "selector", "replicas"] {
+        assert!(fields[name]["type"].is_string(), "{name} has no type for its column");
+    }
+    assert_eq!(fields["operation"]["properties"]["since"]["format"], "date-time");
+    assert_eq!(fields["conditions"]["x-kubernetes-list-map-keys"][0], "type");
+    let text = serde_json::to_string(status).expect("JSON");
+    for bound in ["maxLength", "maxItems", "maximum", "pattern"] {
+        assert!(!text.contains(bound), "a status may be refused for its {bound}");
+    }
+}
+
+/// `kubectl apply` keeps the whole definition in an annotation of at most 262,144 bytes.
+#[test]
+fn the_definition_is_small_enough_to_apply() {
+    let length = crd_yaml().expect("the definition").len();
+    assert!(length < 131_072, "{length} bytes");
 }

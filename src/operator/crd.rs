@@ -12,6 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
+use super::status::ClusterStatus;
 use crate::cluster::spec::{API_VERSION, ClusterSpec, KIND, reserved_settings};
 
 /// Why the definition could not be composed: a fault of this program, which its tests hold.
@@ -39,6 +40,7 @@ pub fn crd() -> Result<CustomResourceDefinition, CrdError> {
         plural: "etcdclusters".to_owned(),
         singular: Some("etcdcluster".to_owned()),
         short_names: Some(vec!["etcd".to_owned()]),
+        categories: Some(vec!["quorate".to_owned()]),
         ..CustomResourceDefinitionNames::default()
     };
     Ok(CustomResourceDefinition {
@@ -88,13 +90,12 @@ fn subresources() -> CustomResourceSubresources {
 }
 
 fn columns() -> Vec<CustomResourceColumnDefinition> {
-    let available = r#".status.conditions[?(@.type=="Available")].status"#;
     [
         ("Version", "string", ".status.currentVersion"),
         ("Desired", "integer", ".spec.replicas"),
         ("Ready", "integer", ".status.readyReplicas"),
         ("Leader", "string", ".status.leader"),
-        ("Available", "string", available),
+        ("Phase", "string", ".status.phase"),
         ("Operation", "string", ".status.operation.type"),
         ("Age", "date", ".metadata.creationTimestamp"),
     ]
@@ -140,7 +141,7 @@ fn schema() -> Value {
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "status": structural(schemars::schema_for!(ClusterStatus).to_value()),
         },
     })
 }
@@ -177,9 +178,17 @@ fn structural(schema: Value) -> Value {
             "type" => {
                 kept.insert(key, without_null(value));
             }
-            "format" => {
+            // Of numbers; the formats of texts are Kubernetes' own.
+            "format" if value.as_str().is_some_and(|format| format.contains("int")) => {
                 let wide = value.as_str().is_some_and(|format| format.ends_with("64"));
                 kept.insert(key, json!(if wide { "int64" } else { "int32" }));
+            }
+            // One of a few words, each described by itself.
+            "oneOf" => {
+                let words = value.as_array().cloned().unwrap_or_default();
+                let words: Vec<_> = words.iter().filter_map(|word| word.get("const")).collect();
+                kept.insert("type".to_owned(), json!("string"));
+                kept.insert("enum".to_owned(), json!(words));
             }
             "anyOf" => {
                 let variants = value.as_array().cloned().unwrap_or_default();
