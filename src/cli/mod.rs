@@ -9,6 +9,7 @@ mod aside;
 mod bench;
 mod completions;
 mod context;
+mod copy_self;
 mod crd;
 mod down;
 mod etcd;
@@ -72,6 +73,8 @@ enum Command {
     Bench(bench::Args),
     Crd(crd::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    CopySelf(copy_self::Args),
 }
 
 /// Parses `args`, runs the command and returns its exit code.
@@ -109,6 +112,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Crd(args) => crd::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::CopySelf(args) => copy_self::run(args),
     };
     result.unwrap_or_else(|error| {
         if let Some(BadInput(line)) = error.downcast_ref() {

@@ -1,5 +1,6 @@
 //! `quorate node`
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,9 +10,11 @@ use crate::clock::Clock;
 use crate::cluster::{Exit, ExitKind, FoundingId, MemberId};
 use crate::node::embedded::{self, Log};
 use crate::node::home::NodeHome;
+use crate::node::port;
 use crate::node::prepare::Orders;
-use crate::node::run::{Engine, Run, leave_word, run as run_node};
+use crate::node::run::{Engine, Run, run as run_node};
 use crate::node::settings;
+use crate::node::tell::{Outlets, leave_word};
 use crate::render::NodeConfig;
 
 /// Run one member: prepare its home safely, then serve
@@ -26,6 +29,9 @@ use crate::render::NodeConfig;
 #[command(after_help = AFTER, disable_help_flag = true)]
 pub(crate) struct Args {
     /// Run this etcd binary (3.4 or newer) as the engine [default: the embedded one]
+    ///
+    /// A name without a slash is looked for on the PATH, then in /usr/local/bin, /usr/bin, /bin
+    /// and /.
     #[arg(long, value_name = "PATH")]
     exec: Option<PathBuf>,
     /// Where the lock, the stamp and the set-asides lie [default: beside the data dir]
@@ -40,6 +46,12 @@ pub(crate) struct Args {
     /// The removed member whose data may be set aside
     #[arg(long, value_name = "HEX")]
     replaces: Option<MemberId>,
+    /// Serve the state page there: GET /state and /livez
+    #[arg(long, value_name = "HOST:PORT")]
+    state_listen: Option<String>,
+    /// Write the last word, one line of JSON, into this file at the end
+    #[arg(long, value_name = "PATH")]
+    termination_log: Option<PathBuf>,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -71,12 +83,14 @@ Examples:
 const LAST: Duration = Duration::from_secs(1);
 
 /// `as_etcd`: called by etcd's name, so that whoever did expects etcd's log lines.
-pub(crate) fn run(args: Args, as_etcd: bool) -> anyhow::Result<ExitCode> {
-    let (own, flags) = split_own(args)?;
+pub(crate) fn run(mut own: Args, as_etcd: bool) -> anyhow::Result<ExitCode> {
+    let flags = split_own(&mut own);
     let absolute = |path: &Path| std::path::absolute(path);
     let named = own.node_home.as_deref().map(absolute).transpose()?.map(NodeHome::new);
-    let exit = match configure(&own, &flags) {
-        Ok((config, engine)) => {
+    let mut outlets = Outlets { page: None, termination_log: own.termination_log.clone() };
+    let exit = match flags.and_then(|flags| configure(&own, &flags)) {
+        Ok((config, engine, page)) => {
+            outlets.page = page;
             let mut log = match &engine {
                 Engine::Embedded(options) => options.log,
                 Engine::Upstream(_) => Log::default(),
@@ -91,7 +105,7 @@ pub(crate) fn run(args: Args, as_etcd: bool) -> anyhow::Result<ExitCode> {
             let (founding, expect) = (own.founding_id, own.expect_member);
             let orders = Orders { founding, expect, replaces: own.replaces };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let exit = runtime.block_on(run_node(Run { home, config, orders, engine }));
+            let exit = runtime.block_on(run_node(Run { home, config, orders, engine, outlets }));
             // A thread that hangs in the store must not keep the process.
             runtime.shutdown_timeout(LAST);
             exit
@@ -100,9 +114,7 @@ pub(crate) fn run(args: Args, as_etcd: bool) -> anyhow::Result<ExitCode> {
             eprintln!("error: {detail}");
             let (kind, member) = (ExitKind::BadConfig, own.expect_member);
             let exit = Exit { kind, member, at: Clock.now(), detail };
-            if let Some(home) = named {
-                leave_word(&home, &exit);
-            }
+            leave_word(named.as_ref(), &exit, &outlets);
             exit
         }
     };
@@ -116,8 +128,17 @@ pub(crate) fn run(args: Args, as_etcd: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(exit.kind.code()))
 }
 
-/// What to run with which engine, or the one line that says what is wrong.
-fn configure(own: &Args, flags: &[String]) -> Result<(NodeConfig, Engine), BadInput> {
+/// What to run, with which engine and with a state page where, or the one line that says what is
+/// wrong.
+fn configure(
+    own: &Args,
+    flags: &[String],
+) -> Result<(NodeConfig, Engine, Option<SocketAddr>), BadInput> {
+    let page = own
+        .state_listen
+        .as_ref()
+        .map(|it| port::resolved(it).map_err(|e| BadInput(format!("--state-listen {it}: {e}"))));
+    let page = page.transpose()?;
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let settings = settings::read(flags, environment).map_err(|e| BadInput(e.to_string()))?;
@@ -125,7 +146,7 @@ fn configure(own: &Args, flags: &[String]) -> Result<(NodeConfig, Engine), BadIn
         eprintln!("warning: {warning}");
     }
     if let Some(path) = &own.exec {
-        return Ok((settings.config, Engine::Upstream(path.clone())));
+        return Ok((settings.config, Engine::Upstream(path.clone()), page));
     }
     let mut options = embedded::read(&settings.config).map_err(|e| BadInput(e.to_string()))?;
     for warning in &options.warnings {
@@ -136,12 +157,12 @@ fn configure(own: &Args, flags: &[String]) -> Result<(NodeConfig, Engine), BadIn
         Ok(None) => {}
         Err(error) => eprintln!("warning: the limit of open files stays as it is: {error}"),
     }
-    Ok((settings.config, Engine::Embedded(Box::new(options))))
+    Ok((settings.config, Engine::Embedded(Box::new(options)), page))
 }
 
 /// Once the first of etcd's flags is seen, clap takes all that follows for etcd's; our own may
 /// stand among them, as people write flags in any order.
-fn split_own(mut args: Args) -> anyhow::Result<(Args, Vec<String>)> {
+fn split_own(args: &mut Args) -> Result<Vec<String>, BadInput> {
     let mut flags = Vec::new();
     let mut rest = std::mem::take(&mut args.flags).into_iter();
     while let Some(arg) = rest.next() {
@@ -151,7 +172,13 @@ fn split_own(mut args: Args) -> anyhow::Result<(Args, Vec<String>)> {
         };
         if !matches!(
             name.as_str(),
-            "--exec" | "--node-home" | "--founding-id" | "--expect-member" | "--replaces"
+            "--exec"
+                | "--node-home"
+                | "--founding-id"
+                | "--expect-member"
+                | "--replaces"
+                | "--state-listen"
+                | "--termination-log"
         ) {
             flags.push(arg);
             continue;
@@ -165,8 +192,10 @@ fn split_own(mut args: Args) -> anyhow::Result<(Args, Vec<String>)> {
             "--node-home" => args.node_home = Some(value.clone().into()),
             "--founding-id" => args.founding_id = Some(value.parse().map_err(hex)?),
             "--expect-member" => args.expect_member = Some(value.parse().map_err(hex)?),
-            _ => args.replaces = Some(value.parse().map_err(hex)?),
+            "--replaces" => args.replaces = Some(value.parse().map_err(hex)?),
+            "--state-listen" => args.state_listen = Some(value.clone()),
+            _ => args.termination_log = Some(value.clone().into()),
         }
     }
-    Ok((args, flags))
+    Ok(flags)
 }

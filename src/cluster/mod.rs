@@ -15,6 +15,7 @@ mod record;
 mod setting;
 pub mod spec;
 mod wanted;
+mod word;
 
 pub use exit::{Exit, ExitKind};
 pub use id::{ClusterId, FoundingId, Incarnation, MemberId, NodeName, Timestamp};
@@ -27,3 +28,4 @@ pub use setting::{
     is_known_setting, known_settings, nanoseconds, near_setting,
 };
 pub use wanted::{Options, Remediation, Wanted, WantedNode};
+pub use word::{NodeWord, Phase};

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{ClusterId, Exit, FoundingId, MemberId, MemberList, NodeName, Record, Role, Timestamp};
 
 /// An answer that may not have come.
@@ -95,7 +97,8 @@ pub enum Process {
 }
 
 /// Who wrote the data on a disk.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// The cluster the log belongs to.
     pub cluster: ClusterId,
@@ -106,7 +109,8 @@ pub struct Identity {
 }
 
 /// What a node's data directory holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Disk {
     /// Could not be read; not the same as empty.
     Unknown(String),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -20,6 +20,9 @@ use crate::render::NodeConfig;
 /// A panic prints its reason first and then the stack of every goroutine, which is much.
 const LAST_WORDS: u64 = 4 << 20;
 
+/// Where a program is looked for that is on no PATH: images of etcd have theirs in one of these.
+const PLACES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/"];
+
 /// An upstream engine's binary.
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -28,13 +31,21 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Asks the binary for its version.
+    /// Asks the binary for its version. A bare name is looked for on the PATH, and then in the
+    /// usual places.
     ///
     /// # Errors
     ///
-    /// [`Refused`] if it cannot be run, is no etcd, or is older than 3.4.
+    /// [`Refused`] if it is nowhere, cannot be run, is no etcd, or is older than 3.4.
     pub async fn new(path: &Path) -> Result<Self, Refused> {
         let bad = |detail: String| Refused { kind: ExitKind::BadConfig, detail };
+        let on_path = std::env::var_os("PATH").unwrap_or_default();
+        let places = std::env::split_paths(&on_path).chain(PLACES.map(PathBuf::from));
+        let path = &find(path, places).ok_or_else(|| {
+            let places = PLACES.join(", ");
+            let name = path.display();
+            bad(format!("no program {name} is on the PATH ({}) or in {places}", on_path.display()))
+        })?;
         let output = scrubbed(path)
             .arg("--version")
             .stdin(Stdio::null())
@@ -91,6 +102,18 @@ impl Engine {
     }
 }
 
+/// The program of this name; one with a slash in it is taken as it is.
+fn find(name: &Path, mut places: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    if name.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return Some(name.to_owned());
+    }
+    let runs = |path: &PathBuf| {
+        let file = fs::metadata(path);
+        file.is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    };
+    places.find_map(|place| Some(place.join(name)).filter(runs))
+}
+
 /// A command without any `ETCD_*` variable: a setting given twice is fatal to etcd.
 fn scrubbed(path: &Path) -> Command {
     let mut command = Command::new(path);
@@ -122,4 +145,29 @@ pub fn words_since(home: &NodeHome, from: u64) -> String {
     };
     // Without words the reason is unknown, which is what the caller then says.
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_the_first_program_of_that_name_and_a_path_is_itself() {
+        let root = tempfile::tempdir().unwrap();
+        let places =
+            ["none", "directory", "text", "first", "second"].map(|it| root.path().join(it));
+        for place in &places[1..] {
+            fs::create_dir(place).unwrap();
+        }
+        fs::create_dir(places[1].join("etcd")).unwrap();
+        for (place, mode) in [(2, 0o644), (3, 0o755), (4, 0o755)] {
+            let file = places[place].join("etcd");
+            fs::write(&file, "").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let found = |name: &str| find(Path::new(name), places.iter().cloned());
+        assert_eq!(found("etcd"), Some(places[3].join("etcd")));
+        assert_eq!(found("etcd3"), None);
+        assert_eq!(found("./etcd"), Some("./etcd".into()));
+    }
 }

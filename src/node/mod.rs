@@ -15,10 +15,12 @@ pub mod engine;
 pub mod hearing;
 pub mod home;
 pub mod messages;
+mod page;
 pub mod port;
 pub mod prepare;
 pub mod run;
 pub mod settings;
+pub mod tell;
 mod upstream;
 pub mod wal;
 

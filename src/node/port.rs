@@ -19,10 +19,18 @@ pub fn listen_address(url: &str) -> Result<SocketAddr, String> {
     let rest = url.strip_prefix("http://").ok_or_else(|| {
         format!("{url}: only http:// URLs can be served so far; TLS is not built yet")
     })?;
-    let authority = rest.trim_end_matches('/');
-    let mut found =
-        authority.to_socket_addrs().map_err(|e| format!("{url}: no address to listen on ({e})"))?;
-    found.next().ok_or_else(|| format!("{url}: no address to listen on"))
+    resolved(rest.trim_end_matches('/')).map_err(|e| format!("{url}: {e}"))
+}
+
+/// The socket address of a `HOST:PORT`.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn resolved(authority: &str) -> Result<SocketAddr, String> {
+    let none = "no address to listen on";
+    let mut found = authority.to_socket_addrs().map_err(|e| format!("{none} ({e})"))?;
+    found.next().ok_or_else(|| none.to_owned())
 }
 
 /// Makes sure that every address the engine is to listen on can be had. Addresses that only the

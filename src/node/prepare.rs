@@ -101,7 +101,7 @@ pub async fn prepare(
                 Some(other) if other != writer => return Err(other_engine(home, other)),
                 // The embedded engine reads all of its log as it opens it.
                 Some(Writer::Embedded) => {}
-                Some(Writer::Upstream) => must_be_whole(home, member)?,
+                Some(Writer::Upstream) => must_be_whole(home, member).await?,
             }
             port::all_free(&config)?;
             Ok(Prepared { config, member, is_first: false })
@@ -188,9 +188,13 @@ async fn must_be_of(writer: Writer, live: &MemberList) -> Result<(), Refused> {
 
 /// Reads the whole log before an engine does: etcd takes damage in the middle for a write that
 /// broke off, cuts the log there by itself, and may then vote without what it acknowledged.
-fn must_be_whole(home: &NodeHome, member: MemberId) -> Result<(), Refused> {
-    let report = wal::check(&home.data())
-        .map_err(|e| refused(ExitKind::Unknown, format!("the log cannot be read: {e}")))?;
+async fn must_be_whole(home: &NodeHome, member: MemberId) -> Result<(), Refused> {
+    let data = home.data();
+    // A long log takes a while, in which the state page goes on answering.
+    let checked = tokio::task::spawn_blocking(move || wal::check(&data)).await;
+    let unknown = |e: String| refused(ExitKind::Unknown, format!("the log cannot be read: {e}"));
+    let report =
+        checked.map_err(|e| unknown(e.to_string()))?.map_err(|e| unknown(e.to_string()))?;
     match report.and_then(|r| r.damage) {
         None => Ok(()),
         Some(spot) => Err(refused(

@@ -11,6 +11,7 @@ use super::embedded;
 use super::engine;
 use super::home::{HomeLock, NodeHome, NodeState, Phase, ProcessRef};
 use super::prepare::{Orders, prepare};
+use super::tell::{self, Outlets, Teller};
 use crate::clock::Clock;
 use crate::cluster::{Exit, ExitKind, MemberId};
 use crate::render::NodeConfig;
@@ -26,6 +27,8 @@ pub struct Run {
     pub orders: Orders,
     /// What serves.
     pub engine: Engine,
+    /// Where else it says how it is.
+    pub outlets: Outlets,
 }
 
 /// What serves once the home is prepared.
@@ -39,18 +42,16 @@ pub enum Engine {
 
 /// Prepares the home, runs the engine to its end, and says how it ended.
 ///
-/// The same goes into the home's `state.json`, unless another process holds the home.
+/// The same goes into the home's `state.json`, unless another process holds the home, and into the
+/// termination log.
 pub async fn run(run: Run) -> Exit {
-    let end =
-        |kind, detail: String| Exit { kind, member: run.orders.expect, at: Clock.now(), detail };
-    let lock = match take_lock(&run.home).await {
-        Ok(Some(lock)) => lock,
-        Ok(None) => return end(ExitKind::Locked, holder_text(&run.home)),
-        Err(refused) => return end(refused.kind, refused.detail),
-    };
-    let mut node = match Node::new(&run, lock) {
+    let mut node = match Node::new(&run).await {
         Ok(node) => node,
-        Err(refused) => return end(refused.kind, refused.detail),
+        Err(Refused { kind, detail }) => {
+            let exit = Exit { kind, member: run.orders.expect, at: Clock.now(), detail };
+            tell::last_word_outside(Some(&run.home), &exit, &run.outlets);
+            return exit;
+        }
     };
     let exit = match node.live(&run).await {
         Ok(exit) => exit,
@@ -61,29 +62,8 @@ pub async fn run(run: Run) -> Exit {
     node.state.phase = Phase::Ended;
     node.state.exit = Some(exit.clone());
     node.write();
+    node.teller.last(&node.lock, &node.state, &run.outlets);
     exit
-}
-
-/// Leaves the reason in the home of a node that did not even get as far as its lock; where that
-/// cannot be done, the reason stays on standard error only.
-pub fn leave_word(home: &NodeHome, exit: &Exit) {
-    let write = || -> Option<()> {
-        home.create().ok()?;
-        let _lock = home.try_lock().ok()??;
-        let state = NodeState {
-            wrapper: ProcessRef::current().ok()?,
-            engine: None,
-            phase: Phase::Ended,
-            member: exit.member,
-            data_gone: false,
-            complaint: None,
-            exit: Some(exit.clone()),
-        };
-        home.write_state(&state).ok()
-    };
-    if write().is_none() {
-        tracing::debug!(home = %home.dir().display(), "the state could not be written");
-    }
 }
 
 /// Tries for a moment: others look at the lock by taking it for an instant.
@@ -122,6 +102,7 @@ pub(super) struct Node {
     pub(super) lock: HomeLock,
     pub(super) state: NodeState,
     pub(super) signals: Signals,
+    teller: Teller,
 }
 
 /// What a node ends at: SIGTERM, SIGINT and SIGHUP, each meaning the same.
@@ -147,8 +128,15 @@ impl Signals {
 }
 
 impl Node {
-    fn new(run: &Run, lock: HomeLock) -> Result<Self, Refused> {
+    /// Takes the lock, and says in the home that it has it.
+    async fn new(run: &Run) -> Result<Self, Refused> {
         let io = |e: std::io::Error| Refused { kind: ExitKind::Unknown, detail: e.to_string() };
+        // First of all: the first process of a container does not hear a signal that it has not
+        // asked for.
+        let signals = Signals::new().map_err(io)?;
+        let lock = take_lock(&run.home)
+            .await?
+            .ok_or_else(|| Refused { kind: ExitKind::Locked, detail: holder_text(&run.home) })?;
         let state = NodeState {
             wrapper: ProcessRef::current().map_err(io)?,
             engine: None,
@@ -159,11 +147,15 @@ impl Node {
             exit: None,
         };
         run.home.write_state(&state)?;
-        Ok(Node { home: run.home.clone(), lock, state, signals: Signals::new().map_err(io)? })
+        let teller = Teller::new(run.home.clone(), &state);
+        Ok(Node { home: run.home.clone(), lock, state, signals, teller })
     }
 
     async fn live(&mut self, run: &Run) -> Result<Exit, Refused> {
-        let Node { home, lock, state, signals } = self;
+        if let Some(address) = run.outlets.page {
+            self.teller.open_page(address)?;
+        }
+        let Node { home, lock, state, signals, teller } = self;
         let prepared = async {
             // What cannot be run is found out before anything is touched.
             let (engine, writer) = match &run.engine {
@@ -174,10 +166,7 @@ impl Node {
             };
             let tell = |phase| {
                 state.phase = phase;
-                // What others are told may lag; what is done does not depend on it.
-                if let Err(error) = home.write_state(state) {
-                    tracing::warn!(%error, "the state cannot be written");
-                }
+                teller.tell(state);
             };
             let prepared =
                 prepare(home, lock, run.config.clone(), run.orders, writer, tell).await?;
@@ -188,6 +177,8 @@ impl Node {
             () = signals.next() => return Ok(clean(run.orders.expect)),
         };
         self.state.member = Some(prepared.member);
+        // The engine may need long until it runs.
+        self.write();
         match engine {
             Runnable::Embedded(options) => self.serve(options, &prepared).await,
             Runnable::Upstream(engine) => self.run_upstream(&engine, &prepared.config).await,
@@ -209,9 +200,7 @@ impl Node {
     }
 
     pub(super) fn write(&self) {
-        if let Err(error) = self.home.write_state(&self.state) {
-            tracing::warn!(%error, "the state cannot be written");
-        }
+        self.teller.tell(&self.state);
     }
 }
 

@@ -85,4 +85,7 @@ fn the_help_lists_every_typed_end_with_its_code() {
     for kind in ExitKind::ALL {
         assert!(help.contains(&format!("{} {kind}", kind.code())), "{kind} is not in\n{help}");
     }
+    for flag in ["--exec <PATH>", "--state-listen <HOST:PORT>", "--termination-log <PATH>"] {
+        assert!(help.contains(flag), "{flag} is not in\n{help}");
+    }
 }

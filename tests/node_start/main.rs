@@ -6,13 +6,16 @@
 mod across;
 mod called_as_etcd;
 mod config;
+mod container;
 mod data;
 mod engine;
 mod founding;
 mod hostile;
 mod inspect;
 mod joining;
+mod names;
 mod outcomes;
+mod page;
 mod settings;
 #[path = "../support/small_disk.rs"]
 mod small_disk;

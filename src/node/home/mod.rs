@@ -28,9 +28,10 @@ pub use aside::Aside;
 pub use file::{read_json, write_json, write_text};
 pub use lock::{Holder, HomeLock};
 pub use process::ProcessRef;
-pub use state::{NodeState, Phase, Stamp};
+pub use state::{NodeState, Stamp};
 
 use crate::cluster::MemberId;
+pub use crate::cluster::Phase;
 
 /// A file whose only use is the room it takes.
 const SPARE: &str = ".spare";

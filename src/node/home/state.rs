@@ -3,21 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ProcessRef;
-use crate::cluster::{ClusterId, Exit, FoundingId, Identity, Incarnation, MemberId};
-
-/// How far a node has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// It looks at its home and asks its peers.
-    Preparing,
-    /// It waits for the other founders.
-    Barrier,
-    /// Its engine runs.
-    Running,
-    /// It has ended; `exit` says how.
-    Ended,
-}
+use crate::cluster::{ClusterId, Exit, FoundingId, Identity, Incarnation, MemberId, Phase};
 
 /// Who runs a node, or ran it last. Written by `quorate node` only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
