@@ -17,7 +17,7 @@ use crate::node::embedded::{Level, Log};
 /// What libraries say beneath these levels says nothing to who runs a cluster. openraft warns of
 /// each message that a dead peer misses.
 const LIBRARIES: &str = "openraft=error,openraft::core::heartbeat=off,openraft::replication=off,\
-                         sled=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn";
+                         sled=warn,h2=warn,hyper=warn,hyper_util=warn,tower=warn,tonic=warn,kube_client=warn,kube_lease_manager=warn,kube_runtime=warn";
 
 /// Begins to log, for the rest of the process.
 pub(super) fn begin(log: Log) {

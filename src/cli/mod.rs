@@ -17,6 +17,7 @@ mod inspect;
 mod last_spec;
 mod logging;
 mod node;
+mod operator;
 mod plan;
 mod render;
 mod replace;
@@ -70,6 +71,7 @@ enum Command {
     Inspect(inspect::Args),
     Aside(aside::Args),
     Node(node::Args),
+    Operator(operator::Args),
     Bench(bench::Args),
     Crd(crd::Args),
     Completions(completions::Args),
@@ -109,6 +111,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Aside(args) => aside::run(args),
         Command::Node(args) => node::run(args, as_etcd),
+        Command::Operator(args) => operator::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Crd(args) => crd::run(args),
         Command::Completions(args) => completions::run(args),

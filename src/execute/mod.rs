@@ -1,6 +1,9 @@
 //! Carries out planned steps: the one loop that both executors share.
 
+mod change;
 pub mod local;
+mod memory;
+pub mod pods;
 
 use crate::cluster::{Observed, Wanted};
 use crate::plan::{Step, next_step};

@@ -12,8 +12,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
-use super::status::ClusterStatus;
 use crate::cluster::spec::{API_VERSION, ClusterSpec, KIND, reserved_settings};
+use crate::execute::pods::status::ClusterStatus;
 
 /// Why the definition could not be composed: a fault of this program, which its tests hold.
 #[derive(Debug, thiserror::Error)]

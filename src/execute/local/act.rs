@@ -9,24 +9,18 @@ use std::time::Duration;
 use super::abort;
 use super::process::{self, StartAs};
 use super::{Local, LocalError};
-use crate::client::{ClientError, Refusal};
 use crate::cluster::{
-    Disk, Exit, ExitKind, Founding, FoundingId, LedgerEntry, LedgerKind, Member, MemberId,
-    MemberList, NodeName, Observed, Process, Role, Timestamp, Wanted,
+    Disk, Exit, ExitKind, Founding, FoundingId, Member, MemberId, NodeName, Observed, Process,
+    Role, Timestamp, Wanted,
 };
 use crate::execute::Outcome;
+use crate::execute::change::{self, not_now};
 use crate::plan::{RemoveReason, StartNode, Step, StopReason, next_step};
 use crate::render::{self, InitialState, NodeConfig};
 
-/// A day: ledger lines older than this no longer count against any limit.
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// A node that was started this often in a row without a while of good running in between is
 /// started less and less often, up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-fn not_now(why: impl Into<String>) -> Outcome {
-    Outcome::NotNow(why.into())
-}
 
 impl Local {
     /// Dispatches a step.
@@ -36,7 +30,7 @@ impl Local {
         seen: &Observed,
         step: &Step,
     ) -> Result<Outcome, LocalError> {
-        if is_destructive(step) && self.plan_again(wanted).await? != *step {
+        if change::is_destructive(step) && self.plan_again(wanted).await? != *step {
             return Ok(not_now("the cluster has changed since this was planned"));
         }
         abort::before(step);
@@ -45,14 +39,19 @@ impl Local {
             Step::Found { nodes, founding: Some(id) } => self.found(wanted, nodes, *id).await,
             Step::Start { nodes } => self.start(wanted, seen, nodes).await,
             Step::Stop { node, member, why } => self.stop(node, *member, *why).await,
-            Step::MoveLeader { from, to } => self.move_leader(seen, *from, *to).await,
+            Step::MoveLeader { from, to } => {
+                let leader = Self::endpoint_of(seen, *from);
+                Ok(self.change().move_leader(leader, *from, *to).await)
+            }
             Step::Remove { member, node, why } => {
                 self.remove(seen, *member, node.as_ref(), *why).await
             }
-            Step::AddLearner { node, peer_url } => self.add_learner(node, peer_url).await,
+            Step::AddLearner { node, peer_url } => {
+                Ok(self.change().add_learner(node, peer_url).await)
+            }
             Step::Promote { member, node } => self.promote(node, *member).await,
             Step::UpdatePeerUrls { member, peer_urls, .. } => {
-                self.update_peer_urls(*member, peer_urls).await
+                Ok(self.change().update_peer_urls(*member, peer_urls).await)
             }
             Step::ForgetNode { node, data_of } => self.forget(node, *data_of),
             Step::Done => return self.prune(wanted),
@@ -326,25 +325,6 @@ impl Local {
         Ok(Outcome::Done)
     }
 
-    async fn move_leader(
-        &mut self,
-        seen: &Observed,
-        from: MemberId,
-        to: MemberId,
-    ) -> Result<Outcome, LocalError> {
-        let list = match self.live_members().await {
-            Ok(list) => list,
-            Err(refusal) => return Ok(refusal),
-        };
-        if list.leader != Some(from) {
-            return Ok(not_now("the leader has changed"));
-        }
-        let Some(endpoint) = Self::endpoint_of(seen, from) else {
-            return Ok(not_now(format!("the leader {from} has no endpoint")));
-        };
-        Ok(settle(self.client.move_leader(&endpoint, to).await, &[]))
-    }
-
     async fn remove(
         &mut self,
         seen: &Observed,
@@ -352,69 +332,20 @@ impl Local {
         node: Option<&NodeName>,
         why: RemoveReason,
     ) -> Result<Outcome, LocalError> {
-        let list = match self.live_members().await {
-            Ok(list) => list,
-            Err(refusal) => return Ok(refusal),
+        if let Err(outcome) = self.change().may_remove(seen, member).await {
+            return Ok(outcome);
+        }
+        let Some(mut file) = self.home.read()? else {
+            return Ok(not_now("cluster.json is gone; nothing is removed without a record"));
         };
-        let Some(live) = list.members.iter().find(|m| m.id == member) else {
-            return Ok(Outcome::Done);
-        };
-        let planned = seen.members.known();
-        if planned.is_none_or(|p| p.members != list.members) {
-            return Ok(not_now(format!("the member list changed since {member} was looked at")));
+        if change::note_removal(&mut file.record, node, member, why, self.clock.now()) {
+            self.home.write(&file)?;
         }
-        let what = match why {
-            RemoveReason::Replace(evidence) => Some(LedgerKind::Replaced(evidence)),
-            RemoveReason::NoProgress => Some(LedgerKind::LearnerGaveUp),
-            RemoveReason::Unwanted | RemoveReason::ForeignUnstarted => None,
-        };
-        if let (Some(what), Some(node)) = (what, node) {
-            let at = self.clock.now();
-            let Some(mut file) = self.home.read()? else {
-                return Ok(not_now("cluster.json is gone; nothing is removed without a record"));
-            };
-            // Once per member, however often the call has to be repeated.
-            if !file.record.ledger.iter().any(|e| e.member == member && e.what == what) {
-                file.record.ledger.retain(|e| at.since(e.at) <= DAY_MS);
-                file.record.ledger.push(LedgerEntry { node: node.clone(), member, at, what });
-                self.home.write(&file)?;
-            }
-        }
-        debug_assert_eq!(live.id, member);
-        let endpoints = self.endpoints_but(seen, member);
-        let outcome =
-            settle(self.client.remove(&endpoints, member).await, &[Refusal::MemberNotFound]);
-        // It may have been carried out all the same: the list tells (safety 17).
-        if let (Outcome::NotNow(_), Ok(list)) = (&outcome, self.live_members().await)
-            && list.members.iter().all(|m| m.id != member)
-        {
-            return Ok(Outcome::Done);
-        }
-        Ok(outcome)
-    }
-
-    async fn add_learner(
-        &mut self,
-        node: &NodeName,
-        peer_url: &str,
-    ) -> Result<Outcome, LocalError> {
-        let list = match self.live_members().await {
-            Ok(list) => list,
-            Err(refusal) => return Ok(refusal),
-        };
-        if list.members.iter().any(|m| m.peer_urls.iter().any(|u| u == peer_url)) {
-            return Ok(not_now(format!("{peer_url} of {node} is in the list already")));
-        }
-        if list.members.iter().any(|m| m.role == Role::Learner) {
-            return Ok(not_now("another learner is joining"));
-        }
-        let endpoints = self.endpoints.clone();
-        Ok(settle(self.client.add_learner(&endpoints, &[peer_url.to_owned()]).await, &[]))
+        Ok(self.change().remove(Self::endpoint_of(seen, member).as_ref(), member).await)
     }
 
     async fn promote(&mut self, node: &NodeName, member: MemberId) -> Result<Outcome, LocalError> {
-        let endpoints = self.endpoints.clone();
-        let outcome = settle(self.client.promote(&endpoints, member).await, &[Refusal::NotLearner]);
+        let outcome = self.change().promote(member).await;
         if outcome == Outcome::Done {
             self.starts.remove(node);
         }
@@ -429,25 +360,6 @@ impl Local {
             self.home.node(node).prune_asides(keep)?;
         }
         Ok(Outcome::Done)
-    }
-
-    async fn update_peer_urls(
-        &mut self,
-        member: MemberId,
-        peer_urls: &[String],
-    ) -> Result<Outcome, LocalError> {
-        let list = match self.live_members().await {
-            Ok(list) => list,
-            Err(refusal) => return Ok(refusal),
-        };
-        let others = list.members.iter().filter(|m| m.id != member);
-        if let Some(other) =
-            others.into_iter().find(|m| m.peer_urls.iter().any(|u| peer_urls.contains(u)))
-        {
-            return Ok(not_now(format!("member {} already has {}", other.id, peer_urls.join(","))));
-        }
-        let endpoints = self.endpoints.clone();
-        Ok(settle(self.client.update_peer_urls(&endpoints, member, peer_urls).await, &[]))
     }
 
     fn forget(
@@ -471,59 +383,9 @@ impl Local {
         Ok(Outcome::Done)
     }
 
-    /// The list as it is now, or the refusal to act without it.
-    async fn live_members(&self) -> Result<MemberList, Outcome> {
-        let vouched = self.client.vouched_members(&self.endpoints);
-        match tokio::time::timeout(Duration::from_secs(3), vouched).await {
-            Ok(Ok(list)) => Ok(list),
-            Ok(Err(e)) => Err(not_now(format!("the member list cannot be read: {e}"))),
-            Err(_) => Err(not_now("the member list cannot be read in time")),
-        }
-    }
-
     fn endpoint_of(seen: &Observed, member: MemberId) -> Option<String> {
         let list = seen.members.known()?;
         list.members.iter().find(|m| m.id == member)?.client_urls.first().cloned()
-    }
-
-    /// Where to ask for a removal: not at the member that goes, which would have to answer while
-    /// it ends, unless it is the only one.
-    fn endpoints_but(&self, seen: &Observed, member: MemberId) -> Vec<String> {
-        let own = Self::endpoint_of(seen, member);
-        let others: Vec<_> =
-            self.endpoints.iter().filter(|e| Some(*e) != own.as_ref()).cloned().collect();
-        if others.is_empty() { self.endpoints.clone() } else { others }
-    }
-}
-
-/// Whether a step takes something away that a quorum may need, or decides once and for all.
-fn is_destructive(step: &Step) -> bool {
-    match step {
-        Step::Found { founding, .. } => founding.is_none(),
-        // A promotion, too: etcd looks at how far the learner's log is, not at whether its
-        // process still lives.
-        Step::Stop { .. }
-        | Step::Remove { .. }
-        | Step::Promote { .. }
-        | Step::UpdatePeerUrls { .. }
-        | Step::ForgetNode { .. } => true,
-        Step::Start { .. }
-        | Step::MoveLeader { .. }
-        | Step::AddLearner { .. }
-        | Step::Wait { .. }
-        | Step::Blocked { .. }
-        | Step::Done => false,
-    }
-}
-
-/// Reads the cluster's answer to a mutation. No refusal is an error: what counts is what the
-/// next observation shows, all the more when nobody knows whether the call was applied
-/// (safety 17).
-fn settle<T>(answer: Result<T, ClientError>, fine: &[Refusal]) -> Outcome {
-    match answer {
-        Ok(_) => Outcome::Done,
-        Err(e) if e.refusal().is_some_and(|refusal| fine.contains(&refusal)) => Outcome::Done,
-        Err(error) => not_now(error.to_string()),
     }
 }
 

@@ -23,6 +23,8 @@ pub use process::Engine;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::cluster::{Exit, NodeName, Observed, Timestamp, Wanted};
+use crate::execute::change::{self, Change};
+use crate::execute::memory::Memory;
 use crate::execute::{Executor, Outcome};
 use crate::node::home::HomeError;
 use crate::plan::Step;
@@ -98,7 +100,7 @@ pub struct Local {
     client: Client,
     probe: Client,
     clock: Clock,
-    memory: observe::Memory,
+    memory: Memory,
     /// Client URLs of the members that answered last.
     endpoints: Vec<String>,
     figures: BTreeMap<NodeName, MemberFigures>,
@@ -116,7 +118,7 @@ impl Local {
             client: Client::new(CALL_LIMIT),
             probe: Client::new(PROBE_LIMIT),
             clock: Clock,
-            memory: observe::Memory::default(),
+            memory: Memory::default(),
             endpoints: Vec::new(),
             figures: BTreeMap::new(),
             ends: ends::Ends::default(),
@@ -168,13 +170,7 @@ impl Local {
     pub fn remember(&mut self, seen: Option<&Observed>) -> Result<(), LocalError> {
         let Some(file) = self.home.read()? else { return Ok(()) };
         let mut now = file.clone();
-        let list = seen.and_then(|s| s.members.known());
-        if let (Some(founding), Some(list)) = (now.record.founding.as_mut(), list)
-            && founding.cluster.is_none()
-            && founding.cluster_id() == list.cluster
-        {
-            founding.cluster = Some(list.cluster);
-        }
+        change::latch(&mut now.record, seen.and_then(|s| s.members.known()));
         let left = self.home.requests_left()?;
         now.record.requests.extend(left.clone());
         if now != file {
@@ -184,6 +180,11 @@ impl Local {
             self.home.request_taken(node)?;
         }
         Ok(())
+    }
+
+    /// The members that answered last.
+    fn change(&self) -> Change<'_> {
+        Change { client: &self.client, endpoints: &self.endpoints }
     }
 
     fn read_or_new(&self, wanted: &Wanted) -> Result<ClusterFile, LocalError> {

@@ -4,38 +4,20 @@
 //! member's Status, the member list. What could not be read is unknown, never empty.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::home::ClusterFile;
 use super::process::{self, Running};
 use super::{Local, LocalError};
-use crate::client::{ClientError, Refusal, Status, peer};
+use crate::client::{Status, peer};
 use crate::cluster::{
-    Answer, Disk, Exit, Founding, Health, Identity, MemberId, MemberList, NodeName, NodeSeen,
-    Observed, Process, Timestamp, Wanted,
+    Disk, Exit, Founding, Health, Identity, NodeName, NodeSeen, Observed, Process, Timestamp,
+    Wanted,
 };
+use crate::execute::change::{self, closed_to_us};
 use crate::node::home::{NodeHome, NodeState, Phase};
 use crate::render::{self, NodeConfig};
-
-/// How long the member list may take: a linearizable read waits for a quorum.
-const LIST_LIMIT: Duration = Duration::from_secs(3);
-
-/// What this reconciler remembers between two readings; all of it may be lost at any time.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// Since when a node was seen other than healthy while a quorum answered.
-    unhealthy_since: BTreeMap<NodeName, Timestamp>,
-    /// Since when each listed member was seen.
-    first_seen: BTreeMap<MemberId, Timestamp>,
-    /// Since when each node's process was seen as it is.
-    process_since: BTreeMap<NodeName, (Process, Timestamp)>,
-    /// Nodes that did not answer at the last reading.
-    silent: BTreeSet<NodeName>,
-    /// The applied index each member was last seen at, and since when.
-    progress: BTreeMap<MemberId, (u64, Timestamp)>,
-}
 
 /// More about a member than the planner needs, for people.
 #[derive(Clone, Debug)]
@@ -88,14 +70,14 @@ impl Local {
             .filter(|(n, _)| statuses.get(*n).is_some_and(|s| ours(s) && s.leader.is_some()))
             .map(|(_, url)| url.clone())
             .collect();
-        let asked = self.ask_members(&answering, statuses.len(), refused.values().next()).await;
-        let members = match (asked, expected) {
-            (Answer::Known(list), Some(ours)) if list.cluster != ours => Answer::Unknown(format!(
-                "cluster {} answers where {ours} was founded",
-                list.cluster
-            )),
-            (answer, _) => answer,
-        };
+        let members = change::ask_members(
+            &self.client,
+            &answering,
+            statuses.len(),
+            refused.values().next(),
+            file.record.founding.as_ref(),
+        )
+        .await;
         if !answering.is_empty() {
             self.endpoints = answering;
         }
@@ -110,22 +92,15 @@ impl Local {
         let nodes = local
             .into_iter()
             .map(|(name, l)| {
-                let health = self.health(&l, statuses.get(&name), lead, now);
+                let health = self.memory.health(&l.running.process, statuses.get(&name), lead, now);
                 if not_to_blame.contains(&name) {
-                    self.memory.unhealthy_since.insert(name.clone(), now);
+                    self.memory.excuse(&name, now);
                 }
                 let seen = self.node_seen(wanted, &name, l, health, members.known().is_some(), now);
                 (name, seen)
             })
             .collect();
-        if let Some(list) = members.known() {
-            let listed: BTreeSet<_> = list.members.iter().map(|m| m.id).collect();
-            self.memory.first_seen.retain(|id, _| listed.contains(id));
-            for id in listed {
-                self.memory.first_seen.entry(id).or_insert(now);
-            }
-        }
-        let first_seen = self.memory.first_seen.clone();
+        let first_seen = self.memory.list(members.known(), now);
         Ok(Observed { now, record: file.record, members, first_seen, nodes })
     }
 
@@ -148,51 +123,6 @@ impl Local {
         answers
     }
 
-    async fn ask_members(
-        &self,
-        endpoints: &[String],
-        answering: usize,
-        refused: Option<&String>,
-    ) -> Answer<MemberList> {
-        if endpoints.is_empty() {
-            if let Some(why) = refused {
-                return Answer::Refused(why.clone());
-            }
-            return Answer::Unknown(match answering {
-                0 => "no member answers".to_owned(),
-                1 => "the one member that answers has no leader".to_owned(),
-                n => format!("{n} members answer and none has a leader"),
-            });
-        }
-        match tokio::time::timeout(LIST_LIMIT, self.client.vouched_members(endpoints)).await {
-            Ok(Ok(list)) => Answer::Known(list),
-            Ok(Err(e)) if closed_to_us(&e).is_some() => {
-                Answer::Refused(closed_to_us(&e).unwrap_or_default())
-            }
-            Ok(Err(e)) => Answer::Unknown(format!("no quorum vouches for the member list: {e}")),
-            Err(_) => Answer::Unknown("no quorum vouched for the member list in time".to_owned()),
-        }
-    }
-
-    fn health(&mut self, l: &Local1, status: Option<&Status>, lead: u64, now: Timestamp) -> Health {
-        if !matches!(l.running.process, Process::Running { .. }) {
-            return Health::NotAsked;
-        }
-        let Some(status) = status else { return Health::Silent };
-        let progress = self.memory.progress.entry(status.member).or_insert((0, now));
-        if status.applied_index > progress.0 {
-            *progress = (status.applied_index, now);
-        }
-        Health::Answers {
-            member: status.member,
-            role: status.role,
-            has_leader: status.leader.is_some(),
-            // etcd's own measure of "in sync with leader" (etcdserver/server.go, readyPercent).
-            caught_up: status.applied_index.saturating_mul(10) >= lead.saturating_mul(9),
-            progress_at: progress.1,
-        }
-    }
-
     fn node_seen(
         &mut self,
         wanted: &Wanted,
@@ -202,27 +132,10 @@ impl Local {
         quorum_answers: bool,
         now: Timestamp,
     ) -> NodeSeen {
-        let is_healthy = matches!(health, Health::Answers { has_leader: true, .. });
-        let was_silent = self.memory.silent.remove(name);
-        if health == Health::Silent {
-            self.memory.silent.insert(name.clone());
-        }
-        if is_healthy {
-            self.memory.unhealthy_since.remove(name);
-        } else if !quorum_answers || was_silent && health != Health::Silent {
-            // Without a quorum nobody is to blame alone: every dwell begins when a quorum is back.
-            // One that speaks again after a silence has not found its leader yet.
-            self.memory.unhealthy_since.insert(name.clone(), now);
-        } else {
-            self.memory.unhealthy_since.entry(name.clone()).or_insert(now);
-        }
-        let process = &l.running.process;
-        let since = self.memory.process_since.get(name).filter(|(was, _)| was == process);
-        let process_since = since.map_or(now, |(_, at)| *at);
-        self.memory.process_since.insert(name.clone(), (process.clone(), process_since));
+        let since = self.memory.note(name, &l.running.process, health, quorum_answers, now);
         let state = l.running.state.as_ref();
         NodeSeen {
-            process_since,
+            process_since: since.process,
             stamp: stamp_of(&self.home.node(name)),
             exit: last_exit(&l.running.process, state, self.ends.of(name)),
             data_gone: state.is_some_and(|s| s.data_gone)
@@ -232,7 +145,7 @@ impl Local {
                 .as_ref()
                 .and_then(|c| c.initial_advertise_peer_urls.first().cloned()),
             outdated: is_outdated(wanted, name, &self.home.node(name), &l),
-            unhealthy_since: self.memory.unhealthy_since.get(name).copied(),
+            unhealthy_since: since.unhealthy,
             process: l.running.process,
             disk: l.disk,
             health,
@@ -270,12 +183,6 @@ fn client_url(wanted: &Wanted, name: &NodeName, local: &Local1) -> Option<String
         None => &wanted.nodes.get(name)?.client_urls,
     };
     urls.first().cloned()
-}
-
-/// What a member says that answers and does not let us ask (safety 5).
-fn closed_to_us(error: &ClientError) -> Option<String> {
-    let why = error.refusal()?;
-    matches!(why, Refusal::AuthRequired | Refusal::PermissionDenied).then(|| why.to_string())
 }
 
 fn read_node(home: &NodeHome) -> Local1 {

@@ -81,7 +81,7 @@ pub struct ClusterStatus {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "any_object")]
     pub places: BTreeMap<NodeName, Place>,
-    /// Available, Progressing, Degraded, Paused and `RecoveryRequired`.
+    /// Available, Progressing, Degraded, Paused, RecoveryRequired.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
@@ -154,7 +154,7 @@ pub struct MemberStatus {
 }
 
 /// Where a node is: its pod, which has another name with each new member, and its volume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Place {
     /// The pod's name, which its peer URL rests on.
@@ -165,6 +165,9 @@ pub struct Place {
     /// The member it was given, once it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberId>,
+    /// Its pod was made, or is about to be: written before its first start.
+    #[serde(default)]
+    pub started: bool,
 }
 
 impl ClusterStatus {
@@ -306,7 +309,7 @@ mod tests {
             adopted: BTreeSet::from([MemberId(9)]),
             ..Record::default()
         });
-        let place = Place { pod: "c-0-abcde".to_owned(), volume: None, member: None };
+        let place = Place { pod: "c-0-abcde".to_owned(), ..Place::default() };
         status.places.insert(NodeName::from("c-0"), place);
         let text = serde_json::to_string(&status).expect("JSON");
         assert_eq!(serde_json::from_str::<ClusterStatus>(&text).expect("read"), status, "{text}");

@@ -1,0 +1,107 @@
+//! What a reconciler remembers between two readings; all of it may be lost at any time (safety 8).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::client::Status;
+use crate::cluster::{Health, MemberId, MemberList, NodeName, Process, Timestamp};
+
+/// Since when things are as they were last seen.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Since when a node was seen other than healthy while a quorum answered.
+    unhealthy_since: BTreeMap<NodeName, Timestamp>,
+    /// Since when each listed member was seen.
+    first_seen: BTreeMap<MemberId, Timestamp>,
+    /// Since when each node's process was seen as it is.
+    process_since: BTreeMap<NodeName, (Process, Timestamp)>,
+    /// Nodes that did not answer at the last reading.
+    silent: BTreeSet<NodeName>,
+    /// The applied index each member was last seen at, and since when.
+    progress: BTreeMap<MemberId, (u64, Timestamp)>,
+}
+
+/// Since when one node is as it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    pub(super) process: Timestamp,
+    pub(super) unhealthy: Option<Timestamp>,
+}
+
+impl Memory {
+    /// How a node's member is, from what it said of itself. `lead` is the last index that any
+    /// member knows of.
+    pub(super) fn health(
+        &mut self,
+        process: &Process,
+        status: Option<&Status>,
+        lead: u64,
+        now: Timestamp,
+    ) -> Health {
+        if !matches!(process, Process::Running { .. }) {
+            return Health::NotAsked;
+        }
+        let Some(status) = status else { return Health::Silent };
+        let progress = self.progress.entry(status.member).or_insert((0, now));
+        if status.applied_index > progress.0 {
+            *progress = (status.applied_index, now);
+        }
+        Health::Answers {
+            member: status.member,
+            role: status.role,
+            has_leader: status.leader.is_some(),
+            // etcd's own measure of "in sync with leader" (etcdserver/server.go, readyPercent).
+            caught_up: status.applied_index.saturating_mul(10) >= lead.saturating_mul(9),
+            progress_at: progress.1,
+        }
+    }
+
+    /// Begins a node's dwell anew: it does not answer, and is not to blame for it.
+    pub(super) fn excuse(&mut self, name: &NodeName, now: Timestamp) {
+        self.unhealthy_since.insert(name.clone(), now);
+    }
+
+    /// Takes note of how a node is seen now.
+    pub(super) fn note(
+        &mut self,
+        name: &NodeName,
+        process: &Process,
+        health: Health,
+        quorum_answers: bool,
+        now: Timestamp,
+    ) -> Since {
+        let is_healthy = matches!(health, Health::Answers { has_leader: true, .. });
+        let was_silent = self.silent.remove(name);
+        if health == Health::Silent {
+            self.silent.insert(name.clone());
+        }
+        if is_healthy {
+            self.unhealthy_since.remove(name);
+        } else if !quorum_answers || was_silent && health != Health::Silent {
+            // Without a quorum nobody is to blame alone: every dwell begins when a quorum is back.
+            // One that speaks again after a silence has not found its leader yet.
+            self.unhealthy_since.insert(name.clone(), now);
+        } else {
+            self.unhealthy_since.entry(name.clone()).or_insert(now);
+        }
+        let since = self.process_since.get(name).filter(|(was, _)| was == process);
+        let since = since.map_or(now, |(_, at)| *at);
+        self.process_since.insert(name.clone(), (process.clone(), since));
+        Since { process: since, unhealthy: self.unhealthy_since.get(name).copied() }
+    }
+
+    /// Takes note of who is in the list, and tells since when each one was seen there.
+    pub(super) fn list(
+        &mut self,
+        list: Option<&MemberList>,
+        now: Timestamp,
+    ) -> BTreeMap<MemberId, Timestamp> {
+        if let Some(list) = list {
+            let listed: BTreeSet<_> = list.members.iter().map(|m| m.id).collect();
+            self.first_seen.retain(|id, _| listed.contains(id));
+            for id in listed {
+                self.first_seen.entry(id).or_insert(now);
+            }
+        }
+        self.first_seen.clone()
+    }
+}

@@ -1,0 +1,509 @@
+//! Carries out one step in Kubernetes.
+//!
+//! Order within a step is always: intent, act. The intent is a write of the status with the version
+//! that was read; where somebody else has changed it since, nothing is done (safety 23). What is
+//! deleted is named by its uid.
+
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::json;
+
+use super::build::StartAs;
+use super::place::{DIGEST, ROLE, STATE_PORT};
+use super::status::{ClusterStatus, Place};
+use super::{Pods, PodsError, judge, random};
+use crate::client::peer;
+use crate::cluster::{
+    Founding, FoundingId, MemberId, NodeName, NodeWord, Observed, Phase, Role, Wanted,
+};
+use crate::execute::Outcome;
+use crate::execute::change::{self, Change, not_now};
+use crate::plan::{StartNode, Step, StopReason, next_step};
+use crate::render::{self, InitialState, NodeConfig};
+
+/// A container that ended this long ago is not left to the kubelet's growing pauses.
+const BACK_OFF_MS: u64 = 10_000;
+
+impl Pods {
+    /// Dispatches a step.
+    pub(super) async fn act(
+        &mut self,
+        wanted: &Wanted,
+        seen: &Observed,
+        step: &Step,
+    ) -> Result<Outcome, PodsError> {
+        if self.object.spec.is_paused() {
+            let refusal = self.intend(wanted, seen, step, |_| ()).await?;
+            return Ok(refusal.unwrap_or_else(|| not_now("the cluster is paused")));
+        }
+        if change::is_destructive(step) && self.plan_again(wanted).await? != *step {
+            return Ok(not_now("the cluster has changed since this was planned"));
+        }
+        match step {
+            Step::Found { nodes, founding } => {
+                self.found(wanted, seen, step, nodes, *founding).await
+            }
+            Step::Start { nodes } => self.start(wanted, seen, step, nodes).await,
+            Step::Stop { node, member, why } => {
+                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
+                    return Ok(refusal);
+                }
+                self.stop(seen, node, *member, *why).await
+            }
+            Step::MoveLeader { from, to } => {
+                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
+                    return Ok(refusal);
+                }
+                let leader = self.endpoint_of(seen, *from);
+                Ok(self.change().move_leader(leader, *from, *to).await)
+            }
+            Step::Remove { member, node, why } => {
+                if let Err(outcome) = self.change().may_remove(seen, *member).await {
+                    return Ok(outcome);
+                }
+                let now = self.clock.now();
+                let note = |status: &mut ClusterStatus| {
+                    let mut record = status.record();
+                    change::note_removal(&mut record, node.as_ref(), *member, *why, now);
+                    status.set_record(record);
+                };
+                if let Some(refusal) = self.intend(wanted, seen, step, note).await? {
+                    return Ok(refusal);
+                }
+                if let Some(node) = node {
+                    self.unlabel(node).await?;
+                }
+                let own = self.endpoint_of(seen, *member);
+                Ok(self.change().remove(own.as_ref(), *member).await)
+            }
+            Step::AddLearner { node, peer_url } => {
+                let draft = self.drafts.get(node).cloned();
+                let settle = |status: &mut ClusterStatus| {
+                    if let Some(draft) = draft {
+                        status.places.insert(node.clone(), draft);
+                    }
+                };
+                if let Some(refusal) = self.intend(wanted, seen, step, settle).await? {
+                    return Ok(refusal);
+                }
+                self.drafts.remove(node);
+                Ok(self.change().add_learner(node, peer_url).await)
+            }
+            Step::Promote { member, .. } => {
+                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
+                    return Ok(refusal);
+                }
+                Ok(self.change().promote(*member).await)
+            }
+            Step::UpdatePeerUrls { member, peer_urls, .. } => {
+                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
+                    return Ok(refusal);
+                }
+                Ok(self.change().update_peer_urls(*member, peer_urls).await)
+            }
+            Step::ForgetNode { node, .. } => self.forget(wanted, seen, step, node).await,
+            Step::Wait { .. } | Step::Blocked { .. } | Step::Done => {
+                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
+                    return Ok(refusal);
+                }
+                if *step == Step::Done {
+                    self.prune().await?;
+                }
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    fn change(&self) -> Change<'_> {
+        Change { client: &self.client, endpoints: &self.endpoints }
+    }
+
+    /// What would be planned now (safety 6).
+    async fn plan_again(&mut self, wanted: &Wanted) -> Result<Step, PodsError> {
+        let world = self.look().await?;
+        let fresh = self.conclude(wanted, &world)?;
+        Ok(next_step(wanted, &fresh))
+    }
+
+    /// Where the node answers clients whose member this is.
+    fn endpoint_of(&self, seen: &Observed, member: MemberId) -> Option<String> {
+        use crate::cluster::Health;
+        let answers =
+            |health: &Health| matches!(health, Health::Answers { member: id, .. } if *id == member);
+        let node = seen.nodes.iter().find(|(_, node)| answers(&node.health))?.0;
+        self.endpoint(node)
+    }
+
+    /// Starts founding nodes for the first time; all are recorded before that (safety 1).
+    async fn found(
+        &mut self,
+        wanted: &Wanted,
+        seen: &Observed,
+        step: &Step,
+        nodes: &[NodeName],
+        id: Option<FoundingId>,
+    ) -> Result<Outcome, PodsError> {
+        let mut founding = match (id, self.status().founding.clone()) {
+            (Some(id), Some(founding)) if founding.id == id => founding,
+            (Some(_), _) => return Ok(not_now("the record holds another founding")),
+            (None, Some(founding)) if founding.cluster.is_some() => {
+                return Ok(not_now("this cluster was founded before"));
+            }
+            (None, _) => {
+                if let Some(why) = self.is_inhabited().await? {
+                    return Ok(not_now(why));
+                }
+                Founding {
+                    id: FoundingId(random()?),
+                    token: wanted.token.clone(),
+                    nodes: wanted
+                        .nodes
+                        .iter()
+                        .map(|(n, w)| (n.clone(), w.peer_url.clone()))
+                        .collect(),
+                    started: std::collections::BTreeSet::new(),
+                    cluster: None,
+                }
+            }
+        };
+        for node in nodes {
+            if !founding.started.insert(node.clone()) {
+                return Ok(not_now(format!("{node} was started before")));
+            }
+        }
+        let drafts = self.drafts.clone();
+        let recorded = founding.clone();
+        let record = |status: &mut ClusterStatus| {
+            for node in nodes {
+                if let Some(draft) = drafts.get(node) {
+                    status.places.insert(node.clone(), draft.clone());
+                }
+                if let Some(place) = status.places.get_mut(node) {
+                    place.started = true;
+                }
+            }
+            status.founding = Some(recorded);
+        };
+        if let Some(refusal) = self.intend(wanted, seen, step, record).await? {
+            return Ok(refusal);
+        }
+        for node in nodes {
+            self.drafts.remove(node);
+            let config = self.founding_config(wanted, &founding, node);
+            let start = StartAs { founding: Some(founding.id), ..StartAs::default() };
+            self.create(node, config, start).await?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Why a founding could take somebody's data for none; `None` if nothing speaks against it.
+    async fn is_inhabited(&self) -> Result<Option<String>, PodsError> {
+        let world = kube::api::ListParams::default().labels(&self.names.selector());
+        let pods = self.api::<Pod>().list(&world).await.map_err(PodsError::api("list pods"))?;
+        if let Some(pod) = pods.items.first() {
+            let name = pod.metadata.name.clone().unwrap_or_default();
+            return Ok(Some(format!("the pod {name} is still there")));
+        }
+        let claims = self.api::<PersistentVolumeClaim>().list(&world).await;
+        let claims = claims.map_err(PodsError::api("list volumes"))?;
+        let held = claims.items.iter().find(|claim| judge::identity(claim).is_some());
+        Ok(held.map(|claim| {
+            format!("the volume {} holds data", claim.metadata.name.clone().unwrap_or_default())
+        }))
+    }
+
+    /// The founding's own list, not the spec's: the spec may have changed since.
+    fn founding_config(&self, wanted: &Wanted, founding: &Founding, node: &NodeName) -> NodeConfig {
+        let mut config = render::node_config(&self.with_own(wanted, node), &[], node, "");
+        config.initial_cluster =
+            founding.nodes.iter().map(|(n, url)| (n.0.clone(), url.clone())).collect();
+        config.initial_cluster_state = InitialState::New;
+        config.initial_cluster_token.clone_from(&founding.token);
+        config
+    }
+
+    /// What is wanted, and a node that is wanted no more but still counts until it is removed.
+    fn with_own(&self, wanted: &Wanted, node: &NodeName) -> Wanted {
+        let mut all = wanted.clone();
+        if let Some(place) = self.place(node) {
+            let at = || self.names.at(&self.object.spec, &place.pod);
+            all.nodes.entry(node.clone()).or_insert_with(at);
+        }
+        all
+    }
+
+    async fn start(
+        &mut self,
+        wanted: &Wanted,
+        seen: &Observed,
+        step: &Step,
+        nodes: &[StartNode],
+    ) -> Result<Outcome, PodsError> {
+        let members = seen.members.known().map_or(&[][..], |list| &list.members);
+        let is_new_voter = |id: MemberId| {
+            members.iter().any(|m| m.id == id && m.role == Role::Voter && !m.is_started())
+        };
+        let drafts = self.drafts.clone();
+        let record = |status: &mut ClusterStatus| {
+            for StartNode { node, member, .. } in nodes {
+                if let Some(draft) = drafts.get(node) {
+                    status.places.insert(node.clone(), draft.clone());
+                }
+                if let Some(place) = status.places.get_mut(node) {
+                    place.started = true;
+                    place.member = Some(*member);
+                }
+                // It may vote before it can say that it has run.
+                if is_new_voter(*member) {
+                    status.adopted.insert(*member);
+                }
+            }
+        };
+        if let Some(refusal) = self.intend(wanted, seen, step, record).await? {
+            return Ok(refusal);
+        }
+        let mut outcome = not_now("the kubelet starts these again");
+        for StartNode { node, member, replaces } in nodes {
+            self.drafts.remove(node);
+            let founding = self.status().founding.clone();
+            let at_barrier = founding.as_ref().filter(|f| {
+                f.cluster.is_none() && f.started.contains(node) && seen.members.known().is_none()
+            });
+            let (config, start) = if let Some(founding) = at_barrier {
+                let start = StartAs { founding: Some(founding.id), ..StartAs::default() };
+                (self.founding_config(wanted, founding, node), start)
+            } else {
+                let mut config =
+                    render::node_config(&self.with_own(wanted, node), members, node, "");
+                config.initial_cluster_state = InitialState::Existing;
+                let replaces = match replaces {
+                    Some(id) => Some(*id),
+                    None => self.held_by_another(node, *member).await?,
+                };
+                let founding = founding.map(|f| f.id);
+                (config, StartAs { founding, member: Some(*member), replaces })
+            };
+            if self.create(node, config, start).await? {
+                outcome = Outcome::Done;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The member whose data was last seen on a node's volume, if it is another one.
+    async fn held_by_another(
+        &self,
+        node: &NodeName,
+        member: MemberId,
+    ) -> Result<Option<MemberId>, PodsError> {
+        let Some(volume) = self.place(node).and_then(|p| p.volume.clone()) else { return Ok(None) };
+        let claim = self.api::<PersistentVolumeClaim>().get_opt(&volume).await;
+        let claim = claim.map_err(PodsError::api("read a volume"))?;
+        let held = claim.as_ref().and_then(judge::identity).map(|id| id.member);
+        Ok(held.filter(|id| *id != member))
+    }
+
+    /// Makes a node's volume, configuration and pod, unless they are there. False if there is a
+    /// pod that has to go first, or that starts by itself.
+    async fn create(
+        &mut self,
+        node: &NodeName,
+        config: NodeConfig,
+        start: StartAs,
+    ) -> Result<bool, PodsError> {
+        let Some(place) = self.status().places.get(node).cloned() else { return Ok(false) };
+        let config = self.plans().config(config);
+        let found = self.api::<Pod>().get_opt(&place.pod).await;
+        if let Some(pod) = found.map_err(PodsError::api("read a pod"))? {
+            self.make_way(&pod, &config, start).await?;
+            return Ok(false);
+        }
+        let founding = self.status().founding.clone();
+        let claim = self.plans().volume(node, &place, &self.token(), founding.as_ref())?;
+        if let Some(claim) = claim {
+            self.make(&claim, "create a volume").await?;
+        }
+        let map = self.plans().config_map(&place, &config)?;
+        self.make::<ConfigMap>(&map, "create a configuration").await?;
+        let map = map.metadata.name.unwrap_or_default();
+        let pod = self.plans().pod(node, &place, &config, &map, start)?;
+        self.make(&pod, "create a pod").await?;
+        self.is_dirty = true;
+        Ok(true)
+    }
+
+    /// A pod that would not become what is wanted goes; one that the kubelet is about to start
+    /// again stays.
+    async fn make_way(
+        &mut self,
+        pod: &Pod,
+        config: &NodeConfig,
+        start: StartAs,
+    ) -> Result<(), PodsError> {
+        let made_from = pod.metadata.annotations.as_ref().and_then(|a| a.get(DIGEST));
+        let is_other = made_from != Some(&self.plans().digest(config));
+        let args =
+            pod.spec.iter().flat_map(|s| &s.containers).flat_map(|c| c.args.iter().flatten());
+        let expected = start.member.map(|id| format!("--expect-member={id}"));
+        let replaces = start.replaces.map(|id| format!("--replaces={id}"));
+        let told: Vec<_> = args.cloned().collect();
+        let is_told = [expected, replaces].into_iter().flatten().all(|arg| told.contains(&arg));
+        let now = self.clock.now();
+        let shown = judge::pod(Some(pod), None, None, now);
+        let is_late = shown.ended_at.is_some_and(|at| {
+            let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+            phase == Some("Failed") || now.since(at) > BACK_OFF_MS
+        });
+        if is_other || !is_told || is_late {
+            self.delete_pod(pod).await?;
+        }
+        Ok(())
+    }
+
+    async fn make<K>(&mut self, object: &K, action: &'static str) -> Result<(), PodsError>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + serde::de::DeserializeOwned
+            + serde::Serialize
+            + Clone
+            + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let made = self.api::<K>().create(&PostParams::default(), object).await;
+        self.writes.count();
+        match made {
+            Ok(_) => Ok(()),
+            Err(e) if is_code(&e, 409) => Ok(()),
+            Err(e) => Err(PodsError::api(action)(e)),
+        }
+    }
+
+    /// Deletes this very pod, with its grace period.
+    pub(super) async fn delete_pod(&mut self, pod: &Pod) -> Result<(), PodsError> {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let gone = self.api::<Pod>().delete(&name, &only(pod)).await;
+        self.writes.count();
+        match gone {
+            Ok(_) => Ok(()),
+            // Gone already, or another one of that name.
+            Err(e) if is_code(&e, 404) || is_code(&e, 409) => Ok(()),
+            Err(e) => Err(PodsError::api("delete a pod")(e)),
+        }
+    }
+
+    async fn stop(
+        &mut self,
+        seen: &Observed,
+        node: &NodeName,
+        member: Option<MemberId>,
+        why: StopReason,
+    ) -> Result<Outcome, PodsError> {
+        let Some(place) = self.status().places.get(node).cloned() else { return Ok(Outcome::Done) };
+        let found = self.api::<Pod>().get_opt(&place.pod).await;
+        let Some(pod) = found.map_err(PodsError::api("read a pod"))? else {
+            return Ok(Outcome::Done);
+        };
+        let runs = self.member_of(&place);
+        if let (Some(expected), Some(runs)) = (member, runs)
+            && expected != runs
+        {
+            return Ok(not_now(format!("{node} runs member {runs}, not {expected}")));
+        }
+        if why == StopReason::Unfounded && has_left_the_barrier(&pod).await {
+            return Ok(not_now(format!("{node} has left the barrier")));
+        }
+        if pod.metadata.deletion_timestamp.is_some() {
+            return Ok(Outcome::Done);
+        }
+        // The budget of a lone voter forbids any eviction; its restart was announced (safety 14).
+        let voters = seen
+            .members
+            .known()
+            .map_or(0, |list| list.members.iter().filter(|m| m.role == Role::Voter).count());
+        if why != StopReason::Restart || voters == 1 {
+            self.delete_pod(&pod).await?;
+            return Ok(Outcome::Done);
+        }
+        let evict = EvictParams { delete_options: Some(only(&pod)), ..EvictParams::default() };
+        let evicted = self.api::<Pod>().evict(&place.pod, &evict).await;
+        self.writes.count();
+        match evicted {
+            Ok(_) => Ok(Outcome::Done),
+            Err(e) if is_code(&e, 404) => Ok(Outcome::Done),
+            Err(e) if is_code(&e, 429) || is_code(&e, 409) => {
+                Ok(not_now(format!("{} cannot be evicted now: {e}", place.pod)))
+            }
+            Err(e) => Err(PodsError::api("evict a pod")(e)),
+        }
+    }
+
+    async fn forget(
+        &mut self,
+        wanted: &Wanted,
+        seen: &Observed,
+        step: &Step,
+        node: &NodeName,
+    ) -> Result<Outcome, PodsError> {
+        if let Some(place) = self.status().places.get(node).cloned() {
+            let found = self.api::<Pod>().get_opt(&place.pod).await;
+            if let Some(pod) = found.map_err(PodsError::api("read a pod"))? {
+                self.delete_pod(&pod).await?;
+                return Ok(not_now(format!("the pod {} is still there", place.pod)));
+            }
+        }
+        let forget = |status: &mut ClusterStatus| {
+            status.places.remove(node);
+            status.requests.remove(node);
+        };
+        if let Some(refusal) = self.intend(wanted, seen, step, forget).await? {
+            return Ok(refusal);
+        }
+        self.is_dirty = true;
+        Ok(Outcome::Done)
+    }
+
+    /// Takes a member off the disruption budget before it is removed: it counts no more.
+    async fn unlabel(&mut self, node: &NodeName) -> Result<(), PodsError> {
+        let Some(place) = self.status().places.get(node).cloned() else { return Ok(()) };
+        self.label(&place, "learner").await
+    }
+
+    /// Says what a pod's member is.
+    pub(super) async fn label(&mut self, place: &Place, role: &str) -> Result<(), PodsError> {
+        let patch = json!({"metadata": {"labels": {ROLE: role}}});
+        let patched = self
+            .api::<Pod>()
+            .patch(&place.pod, &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        self.writes.count();
+        match patched {
+            Ok(_) => Ok(()),
+            Err(e) if is_code(&e, 404) => Ok(()),
+            Err(e) => Err(PodsError::api("label a pod")(e)),
+        }
+    }
+}
+
+/// Whether a founding node's engine runs, as it says itself.
+async fn has_left_the_barrier(pod: &Pod) -> bool {
+    let Some(ip) = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()) else { return false };
+    let url = format!("http://{ip}:{STATE_PORT}/state");
+    let Ok(answer) = peer::get(&url, super::PROBE_LIMIT).await else { return false };
+    let word: Option<NodeWord> = serde_json::from_slice(&answer.body).ok();
+    word.is_some_and(|word| word.phase == Phase::Running)
+}
+
+/// Deletes only the object that was looked at.
+pub(super) fn only<K: kube::ResourceExt>(object: &K) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions { uid: object.uid(), resource_version: None }),
+        ..DeleteParams::default()
+    }
+}
+
+pub(super) fn is_code(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}

@@ -1,0 +1,234 @@
+//! One reading of the API server and of the members in their pods.
+//!
+//! Each source may fail on its own. What the API server does not tell fails the whole reading:
+//! an unreadable list of pods is not "no pods".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::{Api, ListParams};
+
+use super::judge::{self, Shown};
+use super::place::{NODE, STATE_PORT, client_ports};
+use super::{MemberFigures, Pods, PodsError};
+use crate::client::{Status, peer};
+use crate::cluster::{Answer, MemberList, NodeName, NodeWord, Process, Timestamp};
+use crate::execute::change::{ask_members, closed_to_us};
+
+/// How long a node may take to tell its state.
+const WORD_LIMIT: Duration = Duration::from_millis(800);
+
+/// What was read, before anything is concluded from it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) pods: BTreeMap<String, Pod>,
+    pub(super) claims: BTreeMap<String, PersistentVolumeClaim>,
+    /// Volumes that can be reached from no machine any more.
+    pub(super) stranded: BTreeSet<String>,
+    pub(super) words: BTreeMap<NodeName, NodeWord>,
+    pub(super) shown: BTreeMap<NodeName, Shown>,
+    pub(super) statuses: BTreeMap<NodeName, Status>,
+    /// Nodes that do not answer clients, and are not to blame for it.
+    pub(super) excused: BTreeSet<NodeName>,
+    pub(super) members: Answer<MemberList>,
+}
+
+impl World {
+    /// The volume of a place, unless it is lost.
+    pub(super) fn claim(&self, name: &str) -> Option<&PersistentVolumeClaim> {
+        let claim = self.claims.get(name)?;
+        (!judge::is_lost(claim) && !self.stranded.contains(name)).then_some(claim)
+    }
+}
+
+impl Pods {
+    /// Reads everything once.
+    pub(super) async fn look(&mut self) -> Result<World, PodsError> {
+        let ours = ListParams::default().labels(&self.names.selector());
+        let pods = self.api::<Pod>().list(&ours).await.map_err(PodsError::api("list pods"))?;
+        let pods: BTreeMap<_, _> = pods.into_iter().filter_map(named).collect();
+        let claims = self.api::<PersistentVolumeClaim>().list(&ours).await;
+        let claims = claims.map_err(PodsError::api("list volumes"))?;
+        let claims: BTreeMap<_, _> = claims.into_iter().filter_map(named).collect();
+
+        let addresses: BTreeMap<NodeName, String> = self
+            .status()
+            .places
+            .iter()
+            .filter_map(|(node, place)| Some((node.clone(), address(pods.get(&place.pod)?)?)))
+            .collect();
+        let words = ask_words(&addresses).await;
+        let now = self.clock.now();
+        let shown: BTreeMap<_, _> = self
+            .status()
+            .places
+            .iter()
+            .map(|(node, place)| {
+                let member = self.member_of(place);
+                let pod = pods.get(&place.pod);
+                (node.clone(), judge::pod(pod, words.get(node), member, now))
+            })
+            .collect();
+        let port = client_ports(&self.object.spec).first().copied().unwrap_or_default();
+        let endpoints: BTreeMap<NodeName, String> = addresses
+            .iter()
+            .filter(|(n, _)| {
+                shown.get(*n).is_some_and(|s| matches!(s.process, Process::Running { .. }))
+            })
+            .map(|(n, ip)| (n.clone(), format!("http://{ip}:{port}")))
+            .collect();
+
+        let asked =
+            endpoints.iter().map(|(n, url)| async { (n.clone(), self.probe.status(url).await) });
+        let (mut statuses, mut refused) = (BTreeMap::new(), BTreeMap::new());
+        for (node, answer) in join_all(asked).await {
+            match answer {
+                Ok(status) => drop(statuses.insert(node, status)),
+                Err(e) => drop(closed_to_us(&e).map(|why| refused.insert(node, why))),
+            }
+        }
+        let founding = self.status().founding.clone();
+        let expected = founding.as_ref().map(|f| f.cluster.unwrap_or_else(|| f.cluster_id()));
+        let ours = |s: &Status| expected.is_none_or(|cluster| s.cluster == cluster);
+        let answering: Vec<_> = endpoints
+            .iter()
+            .filter(|(n, _)| statuses.get(*n).is_some_and(|s| ours(s) && s.leader.is_some()))
+            .map(|(_, url)| url.clone())
+            .collect();
+        let why = refused.values().next();
+        let members =
+            ask_members(&self.client, &answering, statuses.len(), why, founding.as_ref()).await;
+        let silent = endpoints.keys().filter(|n| !statuses.contains_key(*n));
+        // One whose wrapper says that its engine runs, and that answers its peers, is starting.
+        let excused = self.answer_peers(silent, &addresses).await;
+        let excused = excused.into_iter().chain(refused.into_keys()).collect();
+        if !answering.is_empty() {
+            self.endpoints = answering;
+        }
+        self.addresses = endpoints;
+        // Read after the answers came: a dwell must not count the time spent asking.
+        let now = self.clock.now();
+        self.figures = statuses
+            .iter()
+            .map(|(n, s)| (n.clone(), MemberFigures { status: s.clone(), at: now }))
+            .collect();
+        let stranded = self.stranded(&pods, &claims).await?;
+        Ok(World { now, pods, claims, stranded, words, shown, statuses, excused, members })
+    }
+
+    async fn answer_peers(
+        &self,
+        silent: impl Iterator<Item = &NodeName>,
+        addresses: &BTreeMap<NodeName, String>,
+    ) -> Vec<NodeName> {
+        let port = super::place::peer_port(&self.object.spec);
+        let asked = silent.filter_map(|node| {
+            let url = format!("http://{}:{port}", addresses.get(node)?);
+            Some(async move {
+                let answers = peer::version(&url, super::PROBE_LIMIT).await.is_ok();
+                answers.then(|| node.clone())
+            })
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// The volumes that only one machine can reach, where that machine is gone: its Node was
+    /// deleted, or a person says it is out of service. Asked only where a pod cannot be placed.
+    async fn stranded(
+        &self,
+        pods: &BTreeMap<String, Pod>,
+        claims: &BTreeMap<String, PersistentVolumeClaim>,
+    ) -> Result<BTreeSet<String>, PodsError> {
+        let mut stranded = BTreeSet::new();
+        for place in self.status().places.values() {
+            let pod = pods.get(&place.pod);
+            let doubtful = pod.is_some_and(|pod| {
+                judge::is_unscheduled(pod) || pod.metadata.deletion_timestamp.is_some()
+            });
+            let claim = place.volume.as_ref().filter(|_| doubtful).and_then(|v| claims.get(v));
+            if let Some((name, claim)) = place.volume.as_ref().zip(claim)
+                && self.is_stranded(claim).await?
+            {
+                stranded.insert(name.clone());
+            }
+        }
+        Ok(stranded)
+    }
+
+    async fn is_stranded(&self, claim: &PersistentVolumeClaim) -> Result<bool, PodsError> {
+        let Some(volume) = claim.spec.as_ref().and_then(|s| s.volume_name.as_ref()) else {
+            return Ok(false);
+        };
+        let volumes: Api<PersistentVolume> = Api::all(self.kube.clone());
+        let volume = match volumes.get_opt(volume).await {
+            Ok(Some(volume)) => volume,
+            // A claim that is bound to nothing any more is Lost, which Kubernetes says itself.
+            Ok(None) => return Ok(false),
+            // Not ours to see in a namespaced install: then silence has to do.
+            Err(e) if is_forbidden(&e) => return Ok(false),
+            Err(e) => return Err(PodsError::api("read a volume")(e)),
+        };
+        let machines = machines_of(&volume);
+        if machines.is_empty() {
+            return Ok(false);
+        }
+        let nodes: Api<Node> = Api::all(self.kube.clone());
+        for machine in machines {
+            match nodes.get_opt(&machine).await {
+                Ok(None) => {}
+                Ok(Some(node)) if is_out_of_service(&node) => {}
+                Ok(Some(_)) => return Ok(false),
+                Err(e) if is_forbidden(&e) => return Ok(false),
+                Err(e) => return Err(PodsError::api("read a machine")(e)),
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn named<K: kube::ResourceExt>(object: K) -> Option<(String, K)> {
+    Some((object.meta().name.clone()?, object))
+}
+
+/// Where a pod is reached.
+fn address(pod: &Pod) -> Option<String> {
+    let ip = pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?;
+    Some(if ip.contains(':') { format!("[{ip}]") } else { ip })
+}
+
+async fn ask_words(addresses: &BTreeMap<NodeName, String>) -> BTreeMap<NodeName, NodeWord> {
+    let asked = addresses.iter().map(|(node, ip)| async move {
+        let url = format!("http://{ip}:{STATE_PORT}/state");
+        let answer = peer::get(&url, WORD_LIMIT).await.ok()?;
+        Some((node.clone(), serde_json::from_slice(&answer.body).ok()?))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+/// The machines a local volume can be reached from; empty if it is not bound to any.
+fn machines_of(volume: &PersistentVolume) -> Vec<String> {
+    let required = volume.spec.as_ref().and_then(|s| s.node_affinity.as_ref()?.required.as_ref());
+    let terms = required.into_iter().flat_map(|r| &r.node_selector_terms);
+    let wanted = terms.flat_map(|t| t.match_expressions.iter().flatten());
+    wanted
+        .filter(|e| e.key == "kubernetes.io/hostname" && e.operator == "In")
+        .flat_map(|e| e.values.clone().unwrap_or_default())
+        .collect()
+}
+
+fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_ref());
+    taints.into_iter().flatten().any(|t| t.key == "node.kubernetes.io/out-of-service")
+}
+
+/// The node that a pod or a volume belongs to.
+pub(super) fn node_of<K: kube::ResourceExt>(object: &K) -> Option<NodeName> {
+    object.labels().get(NODE).cloned().map(NodeName)
+}

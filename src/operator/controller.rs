@@ -1,0 +1,287 @@
+//! One turn for each cluster that something happened to, or whose time has come; no cluster waits
+//! for another.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::Mutex as TurnLock;
+
+use super::events::Events;
+use super::metrics::Metrics;
+use super::{Clients, Options};
+use crate::clock::Clock;
+use crate::cluster::spec::DeletionPolicy;
+use crate::execute::pods::resource::ClusterObject;
+use crate::execute::pods::{Pods, PodsError};
+use crate::execute::{self, Outcome, Turn};
+use crate::plan::Step;
+
+/// Keeps a resource until what its `deletionPolicy` asks for is done.
+const FINALIZER: &str = "quorate.dev/cluster";
+/// On every object of a cluster: its name.
+const CLUSTER: &str = "quorate.dev/cluster";
+
+/// After a step that was carried out.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// While something is under way that no watch tells.
+const SOON: Duration = Duration::from_millis(500);
+/// While all is well: a data dir that was deleted shows in no watch (safety 10).
+const QUIET: Duration = Duration::from_secs(2);
+/// While a person is needed.
+const BLOCKED: Duration = Duration::from_secs(3);
+/// The longest pause after errors.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Why a turn failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TurnError {
+    /// The executor's own.
+    #[error(transparent)]
+    Pods(#[from] PodsError),
+    /// The API server refused something around it.
+    #[error("cannot {action}")]
+    Api {
+        /// What was tried.
+        action: &'static str,
+        /// Its answer.
+        source: Box<kube::Error>,
+    },
+}
+
+/// What all turns share.
+struct Context {
+    kube: kube::Client,
+    node_image: String,
+    metrics: Arc<Metrics>,
+    events: Events,
+    clusters: Mutex<HashMap<String, Arc<TurnLock<Cluster>>>>,
+}
+
+/// What is kept of a cluster between its turns; all of it may be lost at any time.
+#[derive(Default)]
+struct Cluster {
+    pods: Option<Pods>,
+    failures: u32,
+}
+
+/// Looks after the clusters until `until` says so; turns that have begun are ended first.
+pub(super) async fn run(
+    clients: &Clients,
+    options: &Options,
+    metrics: Arc<Metrics>,
+    until: impl Future<Output = ()> + Send + 'static,
+) {
+    let context = Arc::new(Context {
+        kube: clients.kube.clone(),
+        node_image: options.node_image.clone(),
+        events: Events::new(clients.kube.clone(), &options.identity),
+        metrics,
+        clusters: Mutex::default(),
+    });
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let namespaces: Vec<Option<&String>> = if options.namespaces.is_empty() {
+        vec![None]
+    } else {
+        options.namespaces.iter().map(Some).collect()
+    };
+    let watched = namespaces.into_iter().map(|namespace| {
+        let mut stopped = stopped.clone();
+        let stopped = async move {
+            // An error means the same.
+            let _ = stopped.wait_for(|it| *it).await;
+        };
+        watch(&clients.watches, namespace, Arc::clone(&context), stopped)
+    });
+    let watched = join_all(watched);
+    tokio::pin!(watched);
+    tokio::select! {
+        _ = &mut watched => return,
+        () = until => {}
+    }
+    let _ = stop.send(true);
+    watched.await;
+}
+
+async fn watch(
+    kube: &kube::Client,
+    namespace: Option<&String>,
+    context: Arc<Context>,
+    stopped: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let ours = watcher::Config::default().labels(CLUSTER);
+    Controller::new(api::<ClusterObject>(kube, namespace), watcher::Config::default())
+        .watches(api::<Pod>(kube, namespace), ours.clone(), |pod| cluster_of(&pod))
+        .watches(api::<PersistentVolumeClaim>(kube, namespace), ours, |claim| cluster_of(&claim))
+        .graceful_shutdown_on(stopped)
+        .run(reconcile, on_error, context)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+fn api<K>(kube: &kube::Client, namespace: Option<&String>) -> Api<K>
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(kube.clone(), namespace),
+        None => Api::all(kube.clone()),
+    }
+}
+
+fn cluster_of<K: ResourceExt>(object: &K) -> Option<ObjectRef<ClusterObject>> {
+    let name = object.labels().get(CLUSTER)?;
+    Some(ObjectRef::new(name).within(&object.namespace()?))
+}
+
+fn key(object: &ClusterObject) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<Action, TurnError> {
+    let key = key(&object);
+    let cell = Arc::clone(context.clusters.lock().entry(key.clone()).or_default());
+    let mut cluster = cell.lock().await;
+    if object.metadata.deletion_timestamp.is_some() {
+        clean_up(&object, &context).await?;
+        context.clusters.lock().remove(&key);
+        context.metrics.forget(&key);
+        return Ok(Action::await_change());
+    }
+    if !object.finalizers().iter().any(|f| f == FINALIZER) {
+        hold(&object, &context).await?;
+        return Ok(Action::requeue(AT_ONCE));
+    }
+    let is_same = |pods: &Pods| pods.object().metadata.uid == object.metadata.uid;
+    if !cluster.pods.as_ref().is_some_and(is_same) {
+        let pods = Pods::new(context.kube.clone(), (*object).clone(), &context.node_image);
+        cluster.pods = Some(pods);
+    }
+    let Some(pods) = cluster.pods.as_mut() else { return Ok(Action::requeue(AT_ONCE)) };
+    let begun = Clock.monotonic();
+    let turned = take_turn(pods, &context).await;
+    context.metrics.turn(&key, Clock.monotonic().since(begun), &turned);
+    let action = match turned? {
+        Some(turn) => {
+            let next = pause(&turn);
+            context.metrics.show(&key, pods, &turn);
+            context.events.tell(pods.object(), &turn).await;
+            Action::requeue(next)
+        }
+        None => Action::await_change(),
+    };
+    cluster.failures = 0;
+    Ok(action)
+}
+
+/// One turn; `None` if the resource is gone.
+async fn take_turn(pods: &mut Pods, context: &Context) -> Result<Option<Turn>, TurnError> {
+    let Some(object) = pods.refresh().await? else { return Ok(None) };
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let wanted = match pods.wanted().await {
+        Err(PodsError::Spec(error)) => {
+            context.events.refuse(pods.object(), &error.to_string()).await;
+            return Err(PodsError::Spec(error).into());
+        }
+        other => other?,
+    };
+    Ok(Some(execute::turn(pods, &wanted).await?))
+}
+
+/// When to look again, if nothing is heard before.
+fn pause(turn: &Turn) -> Duration {
+    match (&turn.step, &turn.outcome) {
+        (Step::Done, _) => QUIET,
+        (Step::Blocked { .. }, _) => BLOCKED,
+        (Step::Wait { .. }, _) | (_, Outcome::NotNow(_)) => SOON,
+        (_, Outcome::Done) => AT_ONCE,
+    }
+}
+
+fn on_error(object: Arc<ClusterObject>, error: &TurnError, context: Arc<Context>) -> Action {
+    let key = key(&object);
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(cluster = key, error = %error, source, "the turn failed; it is taken again");
+    let cell = Arc::clone(context.clusters.lock().entry(key).or_default());
+    // Nobody else takes a turn of this cluster now, or that one counts instead.
+    let failures = cell.try_lock().map_or(1, |mut cluster| {
+        cluster.failures = cluster.failures.saturating_add(1);
+        cluster.failures
+    });
+    if matches!(error, TurnError::Pods(PodsError::Spec(_))) {
+        return Action::requeue(LONGEST);
+    }
+    let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(8)).min(LONGEST);
+    Action::requeue(pause.mul_f64(0.75 + 0.5 * jitter()))
+}
+
+/// A number from 0 to 1: clusters that failed together are not to come back together.
+fn jitter() -> f64 {
+    let mut byte = [0; 1];
+    // Without random numbers there is no jitter, which is no harm.
+    let _ = getrandom::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}
+
+async fn hold(object: &ClusterObject, context: &Context) -> Result<(), TurnError> {
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    patch(object, context, finalizers, "put a finalizer on the cluster").await
+}
+
+async fn patch(
+    object: &ClusterObject,
+    context: &Context,
+    finalizers: Vec<String>,
+    action: &'static str,
+) -> Result<(), TurnError> {
+    let api: Api<ClusterObject> = api(&context.kube, object.namespace().as_ref());
+    let metadata = json!({"metadata": {
+        "finalizers": finalizers,
+        "resourceVersion": object.resource_version(),
+    }});
+    match api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(metadata)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(source) => Err(TurnError::Api { action, source: Box::new(source) }),
+    }
+}
+
+/// The resource is being deleted: its pods go with it, its volumes only if the spec says so.
+async fn clean_up(object: &ClusterObject, context: &Context) -> Result<(), TurnError> {
+    if !object.finalizers().iter().any(|f| f == FINALIZER) {
+        return Ok(());
+    }
+    if object.spec.deletion_policy() == DeletionPolicy::Delete {
+        let claims: Api<PersistentVolumeClaim> = api(&context.kube, object.namespace().as_ref());
+        let failed = |source| TurnError::Api {
+            action: "delete the cluster's volumes",
+            source: Box::new(source),
+        };
+        let ours = ListParams::default().labels(&format!("{CLUSTER}={}", object.name_any()));
+        for claim in claims.list(&ours).await.map_err(failed)?.items {
+            match claims.delete(&claim.name_any(), &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+    let finalizers = object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+    patch(object, context, finalizers, "let go of the cluster").await
+}
