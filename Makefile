@@ -38,11 +38,12 @@ up: prepare-build ## Build, then run a cluster in the foreground: make up ARGS="
 verify: prepare ## All that CI runs; changes no tracked file
 	@sh scripts/unchanged.sh $(MAKE) lint test e2e
 
-lint: prepare ## Formatting, lints, docs, and the pure modules on their own
+lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whether generated files are stale
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
 	cargo check --locked --no-default-features
+	@sh scripts/generated.sh --check
 
 test: prepare ## Every test but the scenarios
 	cargo test --locked --lib --bins $(OTHERS)
@@ -58,9 +59,10 @@ fix: prepare ## Format, and apply what the lints suggest
 	cargo fmt
 	cargo clippy --locked --all-targets --fix --allow-dirty --allow-staged
 
-generate: prepare ## Write crds/ anew from the Rust types
+generate: prepare ## Write crds/ anew from the Rust types, and what is made from it (needs helm for deploy/operator.yaml)
 	cargo build --locked --bin quorate
 	@$(OUT)/debug/quorate crd > crds/.new && mv crds/.new crds/etcdclusters.quorate.dev.yaml
+	@sh scripts/generated.sh
 
 bench: prepare ## The benchmarks
 	cargo bench --locked $(ARGS)
