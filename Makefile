@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prepare prepare-build up verify lint test e2e fix generate bench torture mutants
+.PHONY: help prepare prepare-build up verify lint test e2e e2e-kind image fix generate bench torture mutants
 
 # A toolchain that `prepare` has just installed is not yet on the caller's PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -54,6 +54,12 @@ test: prepare ## Every test but the scenarios
 e2e: prepare ## The scenarios: real clusters that get broken, on our engine and on an upstream etcd
 	cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
 	QUORATE_TEST_ENGINE=etcd cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
+
+e2e-kind: ## The operator in a kind cluster of its own; KIND_IMAGE chooses its node image
+	@sh scripts/with-kind.sh cargo test --locked --test e2e -- --nocapture --test-threads=1 $(ARGS)
+
+image: prepare-build ## The container image, as an archive: target/image/quorate.tar
+	@sh scripts/make-image.sh $(ARGS)
 
 fix: prepare ## Format, and apply what the lints suggest
 	cargo fmt
