@@ -56,7 +56,7 @@ e2e: prepare ## The scenarios: real clusters that get broken, on our engine and 
 	cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
 	QUORATE_TEST_ENGINE=etcd cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
 
-e2e-kind: ## The operator in a kind cluster of its own; KIND_IMAGE chooses its node image
+e2e-kind: prepare-build ## The operator in a kind cluster of its own; KIND_IMAGE chooses its node image
 	@sh scripts/with-kind.sh cargo test --locked --test e2e -- --nocapture --test-threads=1 $(ARGS)
 
 image: prepare-build ## The container image, as an archive: target/image/quorate.tar

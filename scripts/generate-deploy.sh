@@ -40,7 +40,7 @@ if ! command -v helm >/dev/null 2>&1; then
     echo "generate: there is no helm on PATH, so $target is left as it is" >&2
     exit 0
 fi
-trap 'rm -f "$target.body" "$target.new"' EXIT
+trap 'rm -f "$target.body" "$target.helm" "$target.new"' EXIT
 cat >"$target.body" <<NAMESPACE
 apiVersion: v1
 kind: Namespace
@@ -49,7 +49,9 @@ metadata:
   labels:
     pod-security.kubernetes.io/enforce: restricted
 NAMESPACE
-helm template quorate charts/quorate --namespace "$namespace" >>"$target.body"
+# What it makes is not under helm's care, and should not say so.
+helm template quorate charts/quorate --namespace "$namespace" >"$target.helm"
+sed '/^ *helm\.sh\/chart: /d; /^ *app\.kubernetes\.io\/managed-by: Helm$/d' "$target.helm" >>"$target.body"
 {
     cat <<HEAD
 # The Quorate operator in one file: kubectl apply -f $target
