@@ -98,7 +98,7 @@ function type_of(at,   type) {
     type = values[at "/type"]
     if (type == "array") return "list of " type_of(at "/items")
     if (values[at "/x-kubernetes-int-or-string"] == "true") return "number or text"
-    if (type == "object" && (at "/additionalProperties", "type") in known)
+    if (type == "object" && children[at "/additionalProperties"] != "")
         return "map of " type_of(at "/additionalProperties")
     if (type == "object" && children[at "/properties"] == "") return "object"
     if (type == "") return "any"
