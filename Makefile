@@ -44,7 +44,7 @@ lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whe
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
 	cargo check --locked --no-default-features
 	@sh scripts/generated.sh --check
-	@sh scripts/check-docs.sh
+	@sh scripts/check-agree.sh
 
 test: prepare ## Every test but the scenarios
 	cargo test --locked --lib --bins $(OTHERS)
