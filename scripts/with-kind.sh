@@ -59,6 +59,8 @@ QUORATE_LOAD_IMAGE="kind load image-archive --name $cluster"
 export KUBECONFIG QUORATE_IMAGE QUORATE_IMAGE_ARCHIVE QUORATE_LOAD_IMAGE
 kind create cluster --name "$cluster" --config "$work/kind.yaml" --wait 3m \
     ${KIND_IMAGE:+--image "$KIND_IMAGE"}
+# kind itself waits for the control plane only.
+kubectl wait --for=condition=Ready nodes --all --timeout=3m
 $QUORATE_LOAD_IMAGE "$QUORATE_IMAGE_ARCHIVE"
 
 rc=0
