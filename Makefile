@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prepare prepare-build up verify lint test e2e fix generate bench torture mutants
+.PHONY: help prepare prepare-build up verify lint test e2e e2e-kind image fix generate bench torture mutants
 
 # A toolchain that `prepare` has just installed is not yet on the caller's PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -38,11 +38,13 @@ up: prepare-build ## Build, then run a cluster in the foreground: make up ARGS="
 verify: prepare ## All that CI runs; changes no tracked file
 	@sh scripts/unchanged.sh $(MAKE) lint test e2e
 
-lint: prepare ## Formatting, lints, docs, and the pure modules on their own
+lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whether generated files are stale
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
 	cargo check --locked --no-default-features
+	@sh scripts/generated.sh --check
+	@sh scripts/check-agree.sh
 
 test: prepare ## Every test but the scenarios
 	cargo test --locked --lib --bins $(OTHERS)
@@ -54,13 +56,20 @@ e2e: prepare ## The scenarios: real clusters that get broken, on our engine and 
 	cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
 	QUORATE_TEST_ENGINE=etcd cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
 
+e2e-kind: prepare-build ## The operator in a kind cluster of its own; KIND_IMAGE chooses its node image
+	@sh scripts/with-kind.sh cargo test --locked --test e2e -- --nocapture --test-threads=1 $(ARGS)
+
+image: prepare-build ## The container image, as an archive: target/image/quorate.tar
+	@sh scripts/make-image.sh $(ARGS)
+
 fix: prepare ## Format, and apply what the lints suggest
 	cargo fmt
 	cargo clippy --locked --all-targets --fix --allow-dirty --allow-staged
 
-generate: prepare ## Write crds/ anew from the Rust types
+generate: prepare ## Write crds/ anew from the Rust types, and what is made from it (needs helm for deploy/operator.yaml)
 	cargo build --locked --bin quorate
 	@$(OUT)/debug/quorate crd > crds/.new && mv crds/.new crds/etcdclusters.quorate.dev.yaml
+	@sh scripts/generated.sh
 
 bench: prepare ## The benchmarks
 	cargo bench --locked $(ARGS)

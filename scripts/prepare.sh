@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what building and testing Quorate needs and this machine lacks: a C compiler and
 # linker, certificates, the Rust toolchain that rust-toolchain.toml pins, and, for the tests, etcd
-# and etcdctl from Debian. With `build` as its argument, only what building needs. Says what it
-# does, a line each; says nothing when nothing is missing.
+# and etcdctl from Debian. With `build` as its argument, only what building needs; with `image`, what
+# building a static binary needs. Says what it does, a line each; says nothing when nothing is
+# missing.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
@@ -52,6 +53,7 @@ have cc || want gcc libc6-dev
 if have cc && [ "$(cc -print-file-name=crt1.o)" = crt1.o ]; then want libc6-dev; fi
 [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ] || want ca-certificates
 have curl || have cargo || want curl
+if [ "${1:-all}" = image ]; then have musl-gcc || want musl-tools; fi
 if [ "${1:-all}" = all ]; then
     have etcd || want etcd-server
     have etcdctl || want etcd-client
@@ -105,4 +107,13 @@ if have rustup && ! pinned; then
     say "installing Rust $channel with rustfmt and clippy (rustup)"
     quietly rustup toolchain install "$channel" --profile minimal --component rustfmt,clippy ||
         no_rust "rustup could not install it."
+fi
+if [ "${1:-all}" = image ]; then
+    triple=$(uname -m | sed 's/^arm64$/aarch64/')-unknown-linux-musl
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ] || {
+        have rustup || die "Rust's $triple is missing, and there is no rustup to add it." \
+            "Install Rust through https://rustup.rs, or that target of your Rust by hand."
+        say "adding Rust's $triple (rustup)"
+        quietly rustup target add "$triple" || die "rustup could not add $triple"
+    }
 fi

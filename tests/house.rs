@@ -8,8 +8,15 @@ use std::process::Command;
 use quorate::cluster::ExitKind;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const DOCUMENTS: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "charts/README.md", "deploy/README.md"];
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "charts/quorate/README.md",
+    "deploy/README.md",
+    "docs/README.md",
+    "docs/operations.md",
+];
 
 #[test]
 fn no_tracked_file_names_a_path_of_one_machine() {
@@ -158,8 +165,10 @@ fn absolute<'a>(line: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
 
 /// Paths of this repository that a document names: in backticks or as the target of a link.
 fn named_paths(text: &str) -> Vec<(usize, String)> {
-    const TOP: [&str; 9] =
-        ["src/", "tests/", "deploy/", "crds/", "charts/", "proto/", "scripts/", "benches/", ".ci/"];
+    const TOP: [&str; 10] = [
+        "src/", "tests/", "deploy/", "crds/", "charts/", "docs/", "proto/", "scripts/", "benches/",
+        ".ci/",
+    ];
     let mut found = Vec::new();
     for (line, n) in text.lines().zip(1..) {
         for code in line.split('`').skip(1).step_by(2) {
