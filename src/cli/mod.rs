@@ -14,6 +14,7 @@ mod crd;
 mod down;
 mod etcd;
 mod inspect;
+mod kubectl;
 mod last_spec;
 mod logging;
 mod node;
@@ -72,6 +73,7 @@ enum Command {
     Aside(aside::Args),
     Node(node::Args),
     Operator(operator::Args),
+    Kubectl(kubectl::Args),
     Bench(bench::Args),
     Crd(crd::Args),
     Completions(completions::Args),
@@ -89,6 +91,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         etcd::as_node(args)
+    } else if kubectl::is_meant(&args) {
+        kubectl::as_command(args)
     } else {
         args
     };
@@ -112,6 +116,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Aside(args) => aside::run(args),
         Command::Node(args) => node::run(args, as_etcd),
         Command::Operator(args) => operator::run(args),
+        Command::Kubectl(args) => kubectl::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Crd(args) => crd::run(args),
         Command::Completions(args) => completions::run(args),

@@ -3,6 +3,7 @@
 //! The planner is the one of `quorate up`; what runs the nodes is `crate::execute::pods`. Here
 //! is what stands around them: watching for changes, who of several operators acts, telling people.
 
+pub mod ask;
 mod controller;
 pub mod crd;
 mod events;

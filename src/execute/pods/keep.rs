@@ -27,7 +27,7 @@ use crate::execute::change;
 use crate::plan::member_of;
 
 /// On the resource: the node whose member a person wants replaced.
-const REPLACE: &str = "quorate.dev/replace";
+pub const REPLACE: &str = "quorate.dev/replace";
 /// Our name as an applier of fields.
 const MANAGER: &str = "quorate";
 /// How often what nobody should touch is looked at.

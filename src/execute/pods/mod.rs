@@ -29,6 +29,7 @@ use serde::de::DeserializeOwned;
 
 pub use build::BuildError;
 use build::Plans;
+pub use keep::REPLACE;
 use look::World;
 use place::Names;
 use resource::ClusterObject;
