@@ -150,12 +150,19 @@ impl Pods {
         Ok(Observed { now, record, members: world.members.clone(), first_seen, nodes })
     }
 
-    /// A pod that waits for a volume which is gone will never be more than that.
+    /// A pod that waits for a volume which is gone will never be more than that. One whose member
+    /// is in the list no more has to be gone, not only ended, before its node can join anew: until
+    /// then the place is taken.
     fn process(&self, place: &Place, shown: &Shown, world: &World) -> Process {
         let is_lost = place.volume.as_ref().is_some_and(|v| world.claim(v).is_none());
         let is_waiting = shown.process == Process::Preparing
             && world.pods.get(&place.pod).is_some_and(judge::is_unscheduled);
-        if is_lost && is_waiting { Process::Stopped } else { shown.process.clone() }
+        let is_taken = world.pods.contains_key(&place.pod) && self.is_over(place, world);
+        match &shown.process {
+            Process::Stopped if is_taken => Process::Preparing,
+            Process::Preparing if is_lost && is_waiting && !is_taken => Process::Stopped,
+            process => process.clone(),
+        }
     }
 
     fn node_seen(
