@@ -17,6 +17,7 @@ pub mod home;
 pub mod messages;
 pub mod port;
 pub mod prepare;
+mod quorum_answer;
 pub mod run;
 pub mod settings;
 mod upstream;

@@ -13,17 +13,18 @@ use super::barrier::{self, Founders, Refused};
 use super::data::{self, Writer};
 use super::decide::{Asked, Decision, decide};
 use super::home::{HomeError, HomeLock, NodeHome, Phase, Stamp};
+use super::quorum_answer::quorum_answer;
 use super::raft::Founder;
 use super::{port, wal};
 use crate::client::{Client, peer};
 use crate::cluster::{
-    ClusterId, ExitKind, FoundingId, Incarnation, Member, MemberId, MemberList, Role,
-    founding_cluster_id, founding_member_id, quorum,
+    ClusterId, ExitKind, FoundingId, Incarnation, Member, MemberId, MemberList,
+    founding_cluster_id, founding_member_id,
 };
 use crate::render::{InitialState, NodeConfig, live_cluster};
 
 /// How long peers may take to answer before they count as silent.
-const PEER_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const PEER_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a start was asked for, beside the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,7 +88,7 @@ pub async fn prepare(
         stamp: stamp.map(|s| s.identity()),
         same_founding: stamp.is_none_or(|s| s.founding.is_none_or(|f| f == founding)),
     };
-    let live = quorum_answer(&config).await;
+    let live = quorum_answer(&other_peers(&config)).await;
     let disk = home.disk();
     match decide(&disk, &asked, live.as_ref()) {
         Decision::Refuse { kind, detail } => Err(Refused { kind, detail }),
@@ -127,7 +128,7 @@ pub async fn prepare(
             make_room(home, &live, writer).await?;
             if let Some(former) = set_aside {
                 // Asked again right before the one act that moves data (safety 6, 13).
-                let again = quorum_answer(&config).await.ok_or_else(|| {
+                let again = quorum_answer(&other_peers(&config)).await.ok_or_else(|| {
                     refused(ExitKind::NoPeers, "no quorum answers any more; nothing was set aside")
                 })?;
                 let same = Decision::Join { member, set_aside };
@@ -272,37 +273,6 @@ fn other_peers(config: &NodeConfig) -> Vec<String> {
         .iter()
         .filter(|(name, url)| *name != config.name && !own.contains(url));
     others.map(|(_, url)| url.clone()).collect()
-}
-
-/// A member list that a quorum vouches for, found through the peers of the initial cluster.
-async fn quorum_answer(config: &NodeConfig) -> Option<MemberList> {
-    let peers = other_peers(config);
-    let asked = peers.iter().map(|url| peer::members(url, PEER_LIMIT));
-    let lists: Vec<_> = join_all(asked).await.into_iter().flatten().map(|it| it.members).collect();
-    // Where not even a quorum of peer ports answers, none will vouch: a cluster that starts as a
-    // whole would wait for itself.
-    let possible = join_all(lists.iter().map(|it| is_quorum_there(it))).await;
-    if !possible.contains(&true) {
-        return None;
-    }
-    let endpoints: BTreeSet<String> =
-        lists.into_iter().flatten().flat_map(|m: Member| m.client_urls).collect();
-    let endpoints: Vec<_> = endpoints.into_iter().collect();
-    if endpoints.is_empty() {
-        return None;
-    }
-    Client::new(PEER_LIMIT).vouched_members(&endpoints).await.ok()
-}
-
-/// Whether the peer ports of a quorum of these members answer.
-async fn is_quorum_there(members: &[Member]) -> bool {
-    let voters: Vec<_> = members.iter().filter(|it| it.role == Role::Voter).collect();
-    let answers = voters.iter().map(|it| async {
-        let asked = it.peer_urls.iter().map(|url| peer::members(url, PEER_LIMIT));
-        join_all(asked).await.iter().any(Result::is_ok)
-    });
-    let there = join_all(answers).await.into_iter().filter(|it| *it).count();
-    !voters.is_empty() && there >= quorum(voters.len())
 }
 
 /// Makes sure of 1.2 times the leader's store and of the log beside it. The oldest set-asides are
