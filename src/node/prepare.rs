@@ -125,7 +125,7 @@ pub async fn prepare(
             };
             must_be_of(writer, &live).await?;
             port::all_free(&config)?;
-            make_room(home, &live, writer).await?;
+            let needed = room_needed(home, &live, writer).await?;
             if let Some(former) = set_aside {
                 // Asked again right before the one act that moves data (safety 6, 13).
                 let again = quorum_answer(&other_peers(&config)).await.ok_or_else(|| {
@@ -137,7 +137,10 @@ pub async fn prepare(
                     return Err(refused(ExitKind::NoPeers, what));
                 }
                 live = again;
+                make_room(home, needed)?;
                 home.set_aside(lock, former)?;
+            } else {
+                make_room(home, needed)?;
             }
             stamp_place(home, lock, live.cluster, member, orders.founding)?;
             Ok(Prepared { config: joining(config, &live, member), member, is_first: true })
@@ -275,9 +278,10 @@ fn other_peers(config: &NodeConfig) -> Vec<String> {
     others.map(|(_, url)| url.clone()).collect()
 }
 
-/// Makes sure of 1.2 times the leader's store and of the log beside it. The oldest set-asides are
-/// dropped if need be, and only if that helps.
-async fn make_room(home: &NodeHome, live: &MemberList, writer: Writer) -> Result<(), Refused> {
+/// The bytes that a new member's data takes: 1.2 times the leader's store, and the log beside it.
+/// Refuses where there is no such room and deleting every set-aside would not make it. Deletes
+/// nothing.
+async fn room_needed(home: &NodeHome, live: &MemberList, writer: Writer) -> Result<u64, Refused> {
     let client = Client::new(PEER_LIMIT);
     let endpoints = live.members.iter().filter_map(|m| m.client_urls.first());
     let statuses = join_all(endpoints.map(|url| client.status(url))).await;
@@ -285,29 +289,38 @@ async fn make_room(home: &NodeHome, live: &MemberList, writer: Writer) -> Result
         refused(ExitKind::NoPeers, "no member says how much room its data needs; nothing was moved")
     })?;
     let needed = size.saturating_add(size / 5).saturating_add(writer.log_room());
+    let free = home.free_bytes()?;
+    if free < needed && free.saturating_add(home.aside_bytes()?) < needed {
+        return Err(no_room(home, free, needed));
+    }
+    Ok(needed)
+}
+
+/// Drops the oldest set-asides until so much is free. Nothing else stands between this and the
+/// start that needs the room.
+fn make_room(home: &NodeHome, needed: u64) -> Result<(), Refused> {
     let mut left = home.asides()?.len();
-    let mut hopeless = home.free_bytes()?.saturating_add(home.aside_bytes()?) < needed;
     loop {
         let free = home.free_bytes()?;
         if free >= needed {
             return Ok(());
         }
-        hopeless |= left == 0;
-        if hopeless {
-            let place = home.dir().display();
-            return Err(refused(
-                ExitKind::DiskFull,
-                format!(
-                    "{place} has {free} bytes free and the cluster's data needs {needed}: make \
-                     room there; nothing was moved"
-                ),
-            ));
-        }
-        left -= 1;
+        left = left.checked_sub(1).ok_or_else(|| no_room(home, free, needed))?;
         for gone in home.prune_asides(left)? {
             tracing::warn!(gone, needed, "a set-aside was deleted to make room");
         }
     }
+}
+
+fn no_room(home: &NodeHome, free: u64, needed: u64) -> Refused {
+    let place = home.dir().display();
+    refused(
+        ExitKind::DiskFull,
+        format!(
+            "{place} has {free} bytes free and the cluster's data needs {needed}: make room there; \
+             nothing was moved"
+        ),
+    )
 }
 
 /// Stamps the home and its new, empty data directory, before the engine first runs.
