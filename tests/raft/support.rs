@@ -18,6 +18,7 @@ use quorate::node::port;
 use quorate::node::raft::{Config, End, Founder, Node, Options, StartError, Watchers, start};
 use quorate::node::replica::{Replica, Standing};
 use quorate::proto::etcdserverpb::{PutRequest, RangeRequest};
+use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -67,6 +68,20 @@ impl Seat {
         self.try_start().expect("it starts")
     }
 
+    pub fn config(self, ports: Vec<TcpSocket>, watchers: Arc<dyn Watchers>) -> Config {
+        Config {
+            ids: self.ids,
+            is_first: !self.dir.join("log").exists(),
+            dir: self.dir,
+            founders: self.founders,
+            ports,
+            client_urls: vec![format!("http://{}:1", self.name)],
+            name: self.name,
+            options: self.options,
+            watchers,
+        }
+    }
+
     /// Starts it on a thread and a runtime of its own, as its process would.
     pub fn try_start(&self) -> Result<Member, StartError> {
         let seat = self.clone();
@@ -79,18 +94,8 @@ impl Seat {
             let runtime = runtime.unwrap();
             runtime.block_on(async {
                 let address = (std::net::Ipv4Addr::LOCALHOST, seat.port).into();
-                let config = Config {
-                    ids: seat.ids,
-                    is_first: !seat.dir.join("log").exists(),
-                    dir: seat.dir,
-                    founders: seat.founders,
-                    ports: vec![port::bind(address).unwrap()],
-                    client_urls: vec![format!("http://{}:1", seat.name)],
-                    name: seat.name,
-                    options: seat.options,
-                    watchers,
-                };
-                let node = start(config).await;
+                let ports = vec![port::bind(address).unwrap()];
+                let node = start(seat.config(ports, watchers)).await;
                 let is_up = node.is_ok();
                 tell.send(node.map(|node| (node, Handle::current()))).unwrap();
                 if is_up {

@@ -53,7 +53,7 @@ impl From<StartError> for Refused {
             full if full.is_full() => ExitKind::DiskFull,
             StartError::OtherLog { .. } => ExitKind::StaleData,
             StartError::Log(LogError::Missing(_)) => ExitKind::DataLost,
-            StartError::Port(_) => ExitKind::AddressInUse,
+            StartError::Taken(_) => ExitKind::AddressInUse,
             StartError::Timings(_) | StartError::Founders(_) => ExitKind::BadConfig,
             _ => ExitKind::Unknown,
         };
@@ -99,7 +99,7 @@ impl Node {
         })?;
         // A peer that asks before there is an answer is not to wait for it.
         let peers = bind(&config.listen_peer_urls)?;
-        let clients = listen(bind(&config.listen_client_urls)?)?;
+        let clients = port::listen(bind(&config.listen_client_urls)?)?;
         let hub = watch::Hub::new(watch::Limits::default());
         let node = self.start(options, prepared, &stamp, peers, Arc::clone(&hub)).await?;
         self.state.engine = Some(self.state.wrapper);
@@ -239,15 +239,6 @@ fn bind(urls: &[String]) -> Result<Vec<TcpSocket>, Refused> {
         })
     };
     urls.iter().map(bound).collect()
-}
-
-/// Lets connections come; they wait until they are served.
-fn listen(ports: Vec<TcpSocket>) -> Result<Vec<TcpListener>, Refused> {
-    let unknown = |error| Refused {
-        kind: ExitKind::Unknown,
-        detail: format!("a port that was taken cannot be listened on: {error}"),
-    };
-    ports.into_iter().map(|it| it.listen(port::BACKLOG).map_err(unknown)).collect()
 }
 
 /// Lets the process open as many files as it may, and says how many that are; `None`: no limit.
