@@ -215,6 +215,34 @@ impl Drop for Member {
     }
 }
 
+/// What all members of all tests log as errors.
+static ERRORS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Errors;
+
+impl std::io::Write for Errors {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        ERRORS.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// From now on they are written down.
+pub fn listen_to_errors() {
+    let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR);
+    // Another test may have begun to.
+    let _ = lines.with_ansi(false).with_writer(|| Errors).try_init();
+}
+
+/// How often this was.
+pub fn said(words: &str) -> usize {
+    String::from_utf8_lossy(&ERRORS.lock()).matches(words).count()
+}
+
 /// Takes a directory away at one stroke: threads of a member that was killed may not have noticed
 /// yet, and would put files into one that is being emptied.
 pub fn take_away(dir: &Path) {
