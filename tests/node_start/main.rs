@@ -8,6 +8,8 @@ mod called_as_etcd;
 mod config;
 mod data;
 mod engine;
+#[path = "../support/files.rs"]
+mod files;
 mod founding;
 mod hostile;
 mod inspect;

@@ -438,12 +438,6 @@ impl Drop for Node {
     }
 }
 
-/// Copies a directory; the test's own small data dirs only.
-pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    let status = bare("cp").arg("-a").arg(from).arg(to).status().expect("cp");
-    assert!(status.success());
-}
-
 /// Turns bytes of a file around.
 pub(crate) fn spoil(path: &Path, at: u64, length: usize) {
     let file = OpenOptions::new().read(true).write(true).open(path).expect("a file");

@@ -8,6 +8,7 @@ use quorate::node::raft::End;
 use quorate::node::replica::Replica;
 use tempfile::tempdir;
 
+use crate::files::copy_dir;
 use crate::support::*;
 
 #[tokio::test]

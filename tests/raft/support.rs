@@ -249,12 +249,6 @@ pub fn take_away(dir: &Path) {
     std::fs::rename(dir, dir.with_extension("gone")).unwrap();
 }
 
-/// Copies a directory that nobody writes to.
-pub fn copy_dir(from: &Path, to: &Path) {
-    let status = std::process::Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(status.unwrap().success());
-}
-
 pub fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
