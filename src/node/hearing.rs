@@ -3,11 +3,9 @@
 //! A member whose peers refuse it does not end; without this nobody would say why it never
 //! becomes ready.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::io;
 
-use super::home::NodeHome;
+use super::home::LogFile;
 use super::messages::{CLUSTER_ID_MISMATCH, READY};
 
 /// At most this much is read at a time.
@@ -18,7 +16,6 @@ const OFTEN: u32 = 2;
 /// Listens to an engine's log until the engine serves.
 #[derive(Debug)]
 pub struct Hearing {
-    log: PathBuf,
     at: u64,
     serves: bool,
     refused: u32,
@@ -26,15 +23,15 @@ pub struct Hearing {
 
 impl Hearing {
     /// Listens from this byte of the log on.
-    pub fn new(home: &NodeHome, from: u64) -> Self {
-        Hearing { log: home.log(), at: from, serves: false, refused: 0 }
+    pub fn new(from: u64) -> Self {
+        Hearing { at: from, serves: false, refused: 0 }
     }
 
     /// Hears what was said since the last time; what the engine complains of, if anything.
-    pub fn complaint(&mut self) -> Option<&'static str> {
+    pub fn complaint(&mut self, log: &LogFile) -> Option<&'static str> {
         if !self.serves {
             // What cannot be heard now is heard the next time.
-            let said = self.said().unwrap_or_default();
+            let said = self.said(log).unwrap_or_default();
             self.serves = said.contains(READY);
             let refused = said.lines().filter(|line| line.contains(CLUSTER_ID_MISMATCH)).count();
             self.refused = self.refused.saturating_add(u32::try_from(refused).unwrap_or(u32::MAX));
@@ -44,11 +41,8 @@ impl Hearing {
     }
 
     /// Whole lines only, so that no text is cut in two.
-    fn said(&mut self) -> io::Result<String> {
-        let mut file = File::open(&self.log)?;
-        file.seek(SeekFrom::Start(self.at))?;
-        let mut bytes = Vec::new();
-        file.take(AT_ONCE).read_to_end(&mut bytes)?;
+    fn said(&mut self, log: &LogFile) -> io::Result<String> {
+        let (at, mut bytes) = log.read(self.at, AT_ONCE)?;
         let end = match bytes.iter().rposition(|byte| *byte == b'\n') {
             Some(last) => last + 1,
             // A line longer than this is not waited for.
@@ -56,15 +50,17 @@ impl Hearing {
             None => 0,
         };
         bytes.truncate(end);
-        self.at += end as u64;
+        self.at = at + end as u64;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
 
+    use super::super::home::NodeHome;
     use super::*;
 
     #[test]
@@ -72,16 +68,17 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let home = NodeHome::new(root.path());
         let mut log = File::create(home.log()).unwrap();
-        let mut hearing = Hearing::new(&home, 0);
+        let read = LogFile::new(home.log());
+        let mut hearing = Hearing::new(0);
         let refusal = b"{\"msg\":\"request cluster ID mismatch\"}\n";
         log.write_all(refusal).unwrap();
-        assert_eq!(hearing.complaint(), None);
+        assert_eq!(hearing.complaint(&read), None);
         // A line is heard once it is whole.
         log.write_all(&refusal[..20]).unwrap();
-        assert_eq!(hearing.complaint(), None);
+        assert_eq!(hearing.complaint(&read), None);
         log.write_all(&refusal[20..]).unwrap();
-        assert!(hearing.complaint().is_some());
+        assert!(hearing.complaint(&read).is_some());
         log.write_all(b"{\"msg\":\"ready to serve client requests\"}\n").unwrap();
-        assert_eq!(hearing.complaint(), None);
+        assert_eq!(hearing.complaint(&read), None);
     }
 }

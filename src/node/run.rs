@@ -9,7 +9,7 @@ use super::barrier::Refused;
 use super::data::{DataWatch, Writer};
 use super::embedded;
 use super::engine;
-use super::home::{HomeLock, NodeHome, NodeState, Phase, ProcessRef};
+use super::home::{HomeLock, LogFile, NodeHome, NodeState, Phase, ProcessRef};
 use super::prepare::{Orders, prepare};
 use crate::clock::Clock;
 use crate::cluster::{Exit, ExitKind, MemberId};
@@ -121,6 +121,7 @@ pub(super) struct Node {
     pub(super) home: NodeHome,
     pub(super) lock: HomeLock,
     pub(super) state: NodeState,
+    pub(super) log: LogFile,
     pub(super) signals: Signals,
 }
 
@@ -159,11 +160,17 @@ impl Node {
             exit: None,
         };
         run.home.write_state(&state)?;
-        Ok(Node { home: run.home.clone(), lock, state, signals: Signals::new().map_err(io)? })
+        let mut log = LogFile::new(run.home.log());
+        // Nobody looked after it while the node was down, or an engine ran alone.
+        if log.is_too_long() {
+            tell_cut(log.cut());
+        }
+        let signals = Signals::new().map_err(io)?;
+        Ok(Node { home: run.home.clone(), lock, state, log, signals })
     }
 
     async fn live(&mut self, run: &Run) -> Result<Exit, Refused> {
-        let Node { home, lock, state, signals } = self;
+        let Node { home, lock, state, signals, .. } = self;
         let prepared = async {
             // What cannot be run is found out before anything is touched.
             let (engine, writer) = match &run.engine {
@@ -208,10 +215,31 @@ impl Node {
         self.write();
     }
 
+    /// Keeps the log from growing without bound.
+    pub(super) async fn bound_log(&mut self) {
+        if !self.log.is_too_long() {
+            return;
+        }
+        let mut log = self.log.clone();
+        // The copy may take a while, in which the members are to be answered.
+        let cut = tokio::task::spawn_blocking(move || (log.cut(), log)).await;
+        if let Ok((cut, log)) = cut {
+            self.log = log;
+            tell_cut(cut);
+        }
+    }
+
     pub(super) fn write(&self) {
         if let Err(error) = self.home.write_state(&self.state) {
             tracing::warn!(%error, "the state cannot be written");
         }
+    }
+}
+
+fn tell_cut(cut: std::io::Result<()>) {
+    match cut {
+        Ok(()) => tracing::info!("the log was too long; what came before is in log.1"),
+        Err(error) => tracing::warn!(%error, "the log was too long, and could not be kept"),
     }
 }
 

@@ -117,7 +117,10 @@ impl Node {
                 _ = &mut serving.task => {
                     break Some(End::Fatal("the client port has ended".to_owned()));
                 }
-                _ = look.tick() => self.note_data(&mut data),
+                _ = look.tick() => {
+                    self.note_data(&mut data);
+                    self.bound_log().await;
+                }
             }
         };
         let Some(end) = end else {
