@@ -15,6 +15,7 @@ pub mod engine;
 pub mod hearing;
 pub mod home;
 pub mod messages;
+mod nudge;
 pub mod port;
 pub mod prepare;
 mod quorum_answer;

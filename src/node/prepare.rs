@@ -269,7 +269,7 @@ fn at_barrier(
     })
 }
 
-fn other_peers(config: &NodeConfig) -> Vec<String> {
+pub(super) fn other_peers(config: &NodeConfig) -> Vec<String> {
     let own = &config.initial_advertise_peer_urls;
     let others = config
         .initial_cluster

@@ -12,7 +12,9 @@ use super::engine::Engine;
 use super::hearing::Hearing;
 use super::home::{Phase, ProcessRef};
 use super::messages::{self, EngineVersion};
+use super::nudge::Nudge;
 use super::port;
+use super::prepare::other_peers;
 use super::run::{Node, clean};
 use crate::clock::Clock;
 use crate::cluster::{Exit, ExitKind};
@@ -42,15 +44,21 @@ impl Node {
         self.state.engine = child.id().and_then(|pid| ProcessRef::of(pid).ok());
         self.state.phase = Phase::Running;
         self.write();
-        let (status, asked) = self.watch(&mut child, from).await?;
+        let (status, asked) = self.watch(&mut child, config, from).await?;
         Ok(self.classify(config, engine.version(), status, asked, from))
     }
 
     /// Waits for the engine to end; passes signals on, looks after its data directory, and hears
     /// what it says from this byte of the log on.
-    async fn watch(&mut self, child: &mut Child, from: u64) -> Result<(ExitStatus, bool), Refused> {
+    async fn watch(
+        &mut self,
+        child: &mut Child,
+        config: &NodeConfig,
+        from: u64,
+    ) -> Result<(ExitStatus, bool), Refused> {
         let mut data = DataWatch::new(self.home.data());
         let mut hearing = Hearing::new(from);
+        let mut nudge = Nudge::default();
         let mut look = tokio::time::interval(LOOK);
         let mut asked = false;
         loop {
@@ -67,6 +75,9 @@ impl Node {
                 _ = look.tick() => {
                     self.note_data(&mut data);
                     self.take_note(hearing.complaint(&self.log));
+                    if hearing.waits_for_an_entry() {
+                        nudge.give(other_peers(config));
+                    }
                     self.bound_log().await;
                 }
             }
