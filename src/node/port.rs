@@ -25,6 +25,15 @@ pub fn listen_address(url: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| format!("{url}: no address to listen on"))
 }
 
+/// Further listen URLs, for metrics: of the setting of that name.
+pub const METRICS_URLS: &str = "listen-metrics-urls";
+
+/// The URLs that a node is to serve metrics on, beside the client port.
+pub fn metrics_urls(config: &NodeConfig) -> Vec<String> {
+    let listed = config.extra.get(METRICS_URLS).into_iter().flat_map(|it| it.split(','));
+    listed.filter(|url| !url.is_empty()).map(str::to_owned).collect()
+}
+
 /// Makes sure that every address the engine is to listen on can be had. Addresses that only the
 /// engine understands are left to it.
 ///
@@ -32,7 +41,8 @@ pub fn listen_address(url: &str) -> Result<SocketAddr, String> {
 ///
 /// [`ExitKind::AddressInUse`], naming the holder.
 pub fn all_free(config: &NodeConfig) -> Result<(), Refused> {
-    let urls = config.listen_peer_urls.iter().chain(&config.listen_client_urls);
+    let metrics = metrics_urls(config);
+    let urls = config.listen_peer_urls.iter().chain(&config.listen_client_urls).chain(&metrics);
     for address in urls.filter_map(|url| listen_address(url).ok()) {
         // Given back at once.
         TcpListener::bind(address).map_err(|error| Refused {

@@ -14,6 +14,7 @@ mod founding;
 mod hostile;
 mod inspect;
 mod joining;
+mod metrics;
 mod outcomes;
 mod settings;
 #[path = "../support/small_disk.rs"]

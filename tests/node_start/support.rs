@@ -45,7 +45,7 @@ pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) ->
 }
 
 /// A port below those of outgoing connections, one of which could take it before it is used.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 10_000).expect("it fits");
     loop {
@@ -383,8 +383,12 @@ impl Node {
     }
 
     pub(crate) fn ctl(&self, args: &[&str]) -> Output {
+        Node::ctl_on(&self.client, args)
+    }
+
+    pub(crate) fn ctl_on(endpoint: &str, args: &[&str]) -> Output {
         let mut ctl = bare("etcdctl");
-        ctl.env("ETCDCTL_API", "3").args(["--endpoints", &self.client, "--command-timeout=5s"]);
+        ctl.env("ETCDCTL_API", "3").args(["--endpoints", endpoint, "--command-timeout=5s"]);
         ctl.args(args).output().expect("etcdctl")
     }
 
