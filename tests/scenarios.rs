@@ -16,6 +16,8 @@ mod crashes;
 mod disks;
 #[path = "scenarios/howto.rs"]
 mod howto;
+#[path = "scenarios/logs.rs"]
+mod logs;
 #[path = "scenarios/membership.rs"]
 mod membership;
 #[path = "scenarios/observation.rs"]

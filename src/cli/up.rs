@@ -35,6 +35,9 @@ const IDLE: Duration = Duration::from_secs(1);
 ///
 /// Ctrl-C stops the members in order and keeps their data; a second one stops them at once. The
 /// next `up` resumes. Members outlive an `up` that is killed, and the next one adopts them.
+///
+/// Each node and its engine log to HOME/NODE/log; past 16 MiB its end goes to log.1, and it begins
+/// anew.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     quorate up                                   three nodes on loopback\n  \

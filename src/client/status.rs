@@ -72,6 +72,22 @@ impl Client {
         })
     }
 
+    /// Has the cluster agree on an entry of its log that changes nothing, not even the revision: a
+    /// question for the alarms, which goes through raft.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ClientError`]; after an ambiguous one it may have happened, which changes nothing.
+    pub async fn agree_on_nothing(&self, endpoints: &[String]) -> Result<(), ClientError> {
+        const CALL: &str = "alarms";
+        let ask = |endpoint| {
+            self.call(CALL, endpoint, |channel| async {
+                MaintenanceClient::new(channel).alarm(pb::AlarmRequest::default()).await
+            })
+        };
+        self.first_of(CALL, endpoints, ask).await.map(|_| ())
+    }
+
     /// Hashes a member's store up to `revision`; 0 means its latest.
     ///
     /// # Errors

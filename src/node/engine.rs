@@ -1,8 +1,8 @@
-//! The upstream engine: which version it is, how it is run, what it said last.
+//! The upstream engine: which version it is, how it is run.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,11 +14,6 @@ use super::home::NodeHome;
 use super::messages::{EngineVersion, OLDEST};
 use crate::cluster::ExitKind;
 use crate::render::NodeConfig;
-
-/// At most this much of an engine's last words is read.
-///
-/// A panic prints its reason first and then the stack of every goroutine, which is much.
-const LAST_WORDS: u64 = 4 << 20;
 
 /// Where a program is looked for that is on no PATH: images of etcd have theirs in one of these.
 const PLACES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/"];
@@ -126,25 +121,6 @@ fn scrubbed(path: &Path) -> Command {
 
 fn open_log(home: &NodeHome) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(home.log())
-}
-
-/// Where the log ends now: what the engine says begins here.
-pub fn log_end(home: &NodeHome) -> u64 {
-    fs::metadata(home.log()).map_or(0, |m| m.len())
-}
-
-/// What was written to the log since `from`; the end of it, if it is much.
-pub fn words_since(home: &NodeHome, from: u64) -> String {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(home.log())?;
-        let end = file.metadata()?.len();
-        file.seek(SeekFrom::Start(from.max(end.saturating_sub(LAST_WORDS))))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    // Without words the reason is unknown, which is what the caller then says.
-    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
 #[cfg(test)]

@@ -128,6 +128,10 @@ const LAST: &[Row] = &[
 /// while it runs.
 pub const CLUSTER_ID_MISMATCH: &str = "cluster ID mismatch";
 
+/// An engine says this, again and again, while it holds too much to be unapplied for any proposal,
+/// its own included. Both in one line.
+pub const PROPOSES_NOTHING: [&str; 2] = ["failed to publish local member", "too many requests"];
+
 /// An engine says this once it serves.
 pub const READY: &str = "ready to serve client requests";
 

@@ -33,6 +33,15 @@ pub fn resolved(authority: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| none.to_owned())
 }
 
+/// Further listen URLs, for metrics: of the setting of that name.
+pub const METRICS_URLS: &str = "listen-metrics-urls";
+
+/// The URLs that a node is to serve metrics on, beside the client port.
+pub fn metrics_urls(config: &NodeConfig) -> Vec<String> {
+    let listed = config.extra.get(METRICS_URLS).into_iter().flat_map(|it| it.split(','));
+    listed.filter(|url| !url.is_empty()).map(str::to_owned).collect()
+}
+
 /// Makes sure that every address the engine is to listen on can be had. Addresses that only the
 /// engine understands are left to it.
 ///
@@ -40,7 +49,8 @@ pub fn resolved(authority: &str) -> Result<SocketAddr, String> {
 ///
 /// [`ExitKind::AddressInUse`], naming the holder.
 pub fn all_free(config: &NodeConfig) -> Result<(), Refused> {
-    let urls = config.listen_peer_urls.iter().chain(&config.listen_client_urls);
+    let metrics = metrics_urls(config);
+    let urls = config.listen_peer_urls.iter().chain(&config.listen_client_urls).chain(&metrics);
     for address in urls.filter_map(|url| listen_address(url).ok()) {
         // Given back at once.
         TcpListener::bind(address).map_err(|error| Refused {
@@ -52,7 +62,7 @@ pub fn all_free(config: &NodeConfig) -> Result<(), Refused> {
 }
 
 /// How many connections wait to be accepted (that of the standard library).
-pub const BACKLOG: u32 = 1024;
+const BACKLOG: u32 = 1024;
 
 /// Takes an address, without listening on it yet: connections to it are refused.
 ///
@@ -65,6 +75,36 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
+}
+
+/// An address that was had a moment ago and is not any more: until it is listened on, another process
+/// may take it as well.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct Taken {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why it cannot be listened on, and who had it then.
+    why: String,
+}
+
+impl From<Taken> for Refused {
+    fn from(taken: Taken) -> Refused {
+        Refused { kind: ExitKind::AddressInUse, detail: taken.to_string() }
+    }
+}
+
+/// Lets connections come; they wait until they are served.
+///
+/// # Errors
+///
+/// [`Taken`].
+pub fn listen(ports: Vec<TcpSocket>) -> Result<Vec<tokio::net::TcpListener>, Taken> {
+    let listen = |socket: TcpSocket| {
+        let address = socket.local_addr().unwrap_or(SocketAddr::from(([0; 4], 0)));
+        socket.listen(BACKLOG).map_err(|error| Taken { address, why: explain(address, &error) })
+    };
+    ports.into_iter().map(listen).collect()
 }
 
 /// Why an address cannot be listened on, naming the process that has it if that can be told.
@@ -137,6 +177,19 @@ mod tests {
         let error = std::net::TcpListener::bind(address).unwrap_err();
         let text = explain(address, &error);
         assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_was_taken_by_two_is_the_first_ones_to_listen() {
+        let any = bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = any.local_addr().unwrap();
+        let late = bind(address).unwrap();
+        let _first = listen(vec![any]).unwrap();
+        let taken = listen(vec![late]).unwrap_err();
+        let refused = Refused::from(taken);
+        assert_eq!(refused.kind, ExitKind::AddressInUse);
+        let pid = format!("{address} is in use: pid {}", std::process::id());
+        assert!(refused.detail.starts_with(&pid), "{}", refused.detail);
     }
 
     #[test]

@@ -13,17 +13,18 @@ use super::barrier::{self, Founders, Refused};
 use super::data::{self, Writer};
 use super::decide::{Asked, Decision, decide};
 use super::home::{HomeError, HomeLock, NodeHome, Phase, Stamp};
+use super::quorum_answer::quorum_answer;
 use super::raft::Founder;
 use super::{port, wal};
 use crate::client::{Client, peer};
 use crate::cluster::{
-    ClusterId, ExitKind, FoundingId, Incarnation, Member, MemberId, MemberList, Role,
-    founding_cluster_id, founding_member_id, quorum,
+    ClusterId, ExitKind, FoundingId, Incarnation, Member, MemberId, MemberList,
+    founding_cluster_id, founding_member_id,
 };
 use crate::render::{InitialState, NodeConfig, live_cluster};
 
 /// How long peers may take to answer before they count as silent.
-const PEER_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const PEER_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a start was asked for, beside the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,7 +88,7 @@ pub async fn prepare(
         stamp: stamp.map(|s| s.identity()),
         same_founding: stamp.is_none_or(|s| s.founding.is_none_or(|f| f == founding)),
     };
-    let live = quorum_answer(&config).await;
+    let live = quorum_answer(&other_peers(&config)).await;
     let disk = home.disk();
     match decide(&disk, &asked, live.as_ref()) {
         Decision::Refuse { kind, detail } => Err(Refused { kind, detail }),
@@ -124,10 +125,10 @@ pub async fn prepare(
             };
             must_be_of(writer, &live).await?;
             port::all_free(&config)?;
-            make_room(home, &live, writer).await?;
+            let needed = room_needed(home, &live, writer).await?;
             if let Some(former) = set_aside {
                 // Asked again right before the one act that moves data (safety 6, 13).
-                let again = quorum_answer(&config).await.ok_or_else(|| {
+                let again = quorum_answer(&other_peers(&config)).await.ok_or_else(|| {
                     refused(ExitKind::NoPeers, "no quorum answers any more; nothing was set aside")
                 })?;
                 let same = Decision::Join { member, set_aside };
@@ -136,7 +137,10 @@ pub async fn prepare(
                     return Err(refused(ExitKind::NoPeers, what));
                 }
                 live = again;
+                make_room(home, needed)?;
                 home.set_aside(lock, former)?;
+            } else {
+                make_room(home, needed)?;
             }
             stamp_place(home, lock, live.cluster, member, orders.founding)?;
             Ok(Prepared { config: joining(config, &live, member), member, is_first: true })
@@ -269,7 +273,7 @@ fn at_barrier(
     })
 }
 
-fn other_peers(config: &NodeConfig) -> Vec<String> {
+pub(super) fn other_peers(config: &NodeConfig) -> Vec<String> {
     let own = &config.initial_advertise_peer_urls;
     let others = config
         .initial_cluster
@@ -278,40 +282,10 @@ fn other_peers(config: &NodeConfig) -> Vec<String> {
     others.map(|(_, url)| url.clone()).collect()
 }
 
-/// A member list that a quorum vouches for, found through the peers of the initial cluster.
-async fn quorum_answer(config: &NodeConfig) -> Option<MemberList> {
-    let peers = other_peers(config);
-    let asked = peers.iter().map(|url| peer::members(url, PEER_LIMIT));
-    let lists: Vec<_> = join_all(asked).await.into_iter().flatten().map(|it| it.members).collect();
-    // Where not even a quorum of peer ports answers, none will vouch: a cluster that starts as a
-    // whole would wait for itself.
-    let possible = join_all(lists.iter().map(|it| is_quorum_there(it))).await;
-    if !possible.contains(&true) {
-        return None;
-    }
-    let endpoints: BTreeSet<String> =
-        lists.into_iter().flatten().flat_map(|m: Member| m.client_urls).collect();
-    let endpoints: Vec<_> = endpoints.into_iter().collect();
-    if endpoints.is_empty() {
-        return None;
-    }
-    Client::new(PEER_LIMIT).vouched_members(&endpoints).await.ok()
-}
-
-/// Whether the peer ports of a quorum of these members answer.
-async fn is_quorum_there(members: &[Member]) -> bool {
-    let voters: Vec<_> = members.iter().filter(|it| it.role == Role::Voter).collect();
-    let answers = voters.iter().map(|it| async {
-        let asked = it.peer_urls.iter().map(|url| peer::members(url, PEER_LIMIT));
-        join_all(asked).await.iter().any(Result::is_ok)
-    });
-    let there = join_all(answers).await.into_iter().filter(|it| *it).count();
-    !voters.is_empty() && there >= quorum(voters.len())
-}
-
-/// Makes sure of 1.2 times the leader's store and of the log beside it. The oldest set-asides are
-/// dropped if need be, and only if that helps.
-async fn make_room(home: &NodeHome, live: &MemberList, writer: Writer) -> Result<(), Refused> {
+/// The bytes that a new member's data takes: 1.2 times the leader's store, and the log beside it.
+/// Refuses where there is no such room and deleting every set-aside would not make it. Deletes
+/// nothing.
+async fn room_needed(home: &NodeHome, live: &MemberList, writer: Writer) -> Result<u64, Refused> {
     let client = Client::new(PEER_LIMIT);
     let endpoints = live.members.iter().filter_map(|m| m.client_urls.first());
     let statuses = join_all(endpoints.map(|url| client.status(url))).await;
@@ -319,29 +293,38 @@ async fn make_room(home: &NodeHome, live: &MemberList, writer: Writer) -> Result
         refused(ExitKind::NoPeers, "no member says how much room its data needs; nothing was moved")
     })?;
     let needed = size.saturating_add(size / 5).saturating_add(writer.log_room());
+    let free = home.free_bytes()?;
+    if free < needed && free.saturating_add(home.aside_bytes()?) < needed {
+        return Err(no_room(home, free, needed));
+    }
+    Ok(needed)
+}
+
+/// Drops the oldest set-asides until so much is free. Nothing else stands between this and the
+/// start that needs the room.
+fn make_room(home: &NodeHome, needed: u64) -> Result<(), Refused> {
     let mut left = home.asides()?.len();
-    let mut hopeless = home.free_bytes()?.saturating_add(home.aside_bytes()?) < needed;
     loop {
         let free = home.free_bytes()?;
         if free >= needed {
             return Ok(());
         }
-        hopeless |= left == 0;
-        if hopeless {
-            let place = home.dir().display();
-            return Err(refused(
-                ExitKind::DiskFull,
-                format!(
-                    "{place} has {free} bytes free and the cluster's data needs {needed}: make \
-                     room there; nothing was moved"
-                ),
-            ));
-        }
-        left -= 1;
+        left = left.checked_sub(1).ok_or_else(|| no_room(home, free, needed))?;
         for gone in home.prune_asides(left)? {
             tracing::warn!(gone, needed, "a set-aside was deleted to make room");
         }
     }
+}
+
+fn no_room(home: &NodeHome, free: u64, needed: u64) -> Refused {
+    let place = home.dir().display();
+    refused(
+        ExitKind::DiskFull,
+        format!(
+            "{place} has {free} bytes free and the cluster's data needs {needed}: make room there; \
+             nothing was moved"
+        ),
+    )
 }
 
 /// Stamps the home and its new, empty data directory, before the engine first runs.

@@ -9,7 +9,7 @@ use super::barrier::Refused;
 use super::data::{DataWatch, Writer};
 use super::embedded;
 use super::engine;
-use super::home::{HomeLock, NodeHome, NodeState, Phase, ProcessRef};
+use super::home::{HomeLock, LogFile, NodeHome, NodeState, Phase, ProcessRef};
 use super::prepare::{Orders, prepare};
 use super::tell::{self, Outlets, Teller};
 use crate::clock::Clock;
@@ -101,6 +101,7 @@ pub(super) struct Node {
     pub(super) home: NodeHome,
     pub(super) lock: HomeLock,
     pub(super) state: NodeState,
+    pub(super) log: LogFile,
     pub(super) signals: Signals,
     teller: Teller,
 }
@@ -148,14 +149,19 @@ impl Node {
         };
         run.home.write_state(&state)?;
         let teller = Teller::new(run.home.clone(), &state);
-        Ok(Node { home: run.home.clone(), lock, state, signals, teller })
+        let mut log = LogFile::new(run.home.log());
+        // Nobody looked after it while the node was down, or an engine ran alone.
+        if log.is_too_long() {
+            tell_cut(log.cut());
+        }
+        Ok(Node { home: run.home.clone(), lock, state, log, signals, teller })
     }
 
     async fn live(&mut self, run: &Run) -> Result<Exit, Refused> {
         if let Some(address) = run.outlets.page {
             self.teller.open_page(address)?;
         }
-        let Node { home, lock, state, signals, teller } = self;
+        let Node { home, lock, state, signals, teller, .. } = self;
         let prepared = async {
             // What cannot be run is found out before anything is touched.
             let (engine, writer) = match &run.engine {
@@ -199,8 +205,29 @@ impl Node {
         self.write();
     }
 
+    /// Keeps the log from growing without bound.
+    pub(super) async fn bound_log(&mut self) {
+        if !self.log.is_too_long() {
+            return;
+        }
+        let mut log = self.log.clone();
+        // The copy may take a while, in which the members are to be answered.
+        let cut = tokio::task::spawn_blocking(move || (log.cut(), log)).await;
+        if let Ok((cut, log)) = cut {
+            self.log = log;
+            tell_cut(cut);
+        }
+    }
+
     pub(super) fn write(&self) {
         self.teller.tell(&self.state);
+    }
+}
+
+fn tell_cut(cut: std::io::Result<()>) {
+    match cut {
+        Ok(()) => tracing::info!("the log was too long; what came before is in log.1"),
+        Err(error) => tracing::warn!(%error, "the log was too long, and could not be kept"),
     }
 }
 

@@ -8,11 +8,13 @@ use tokio::process::Child;
 
 use super::barrier::Refused;
 use super::data::DataWatch;
-use super::engine::{self, Engine};
+use super::engine::Engine;
 use super::hearing::Hearing;
 use super::home::{Phase, ProcessRef};
 use super::messages::{self, EngineVersion};
+use super::nudge::Nudge;
 use super::port;
+use super::prepare::other_peers;
 use super::run::{Node, clean};
 use crate::clock::Clock;
 use crate::cluster::{Exit, ExitKind};
@@ -20,6 +22,11 @@ use crate::render::NodeConfig;
 
 /// Between two looks at the data directory.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// At most this much of an engine's last words is read.
+///
+/// A panic prints its reason first and then the stack of every goroutine, which is much.
+const LAST_WORDS: u64 = 4 << 20;
 
 /// With less than this left, no engine goes on: etcd reserves its log 64 MiB at a time.
 const NO_ROOM: u64 = 64 << 10;
@@ -32,20 +39,26 @@ impl Node {
         config: &NodeConfig,
     ) -> Result<Exit, Refused> {
         self.lock.make_inheritable(&self.home)?;
-        let from = engine::log_end(&self.home);
+        let from = self.log.end();
         let mut child = engine.start(&self.home, config)?;
         self.state.engine = child.id().and_then(|pid| ProcessRef::of(pid).ok());
         self.state.phase = Phase::Running;
         self.write();
-        let (status, asked) = self.watch(&mut child, from).await?;
+        let (status, asked) = self.watch(&mut child, config, from).await?;
         Ok(self.classify(config, engine.version(), status, asked, from))
     }
 
     /// Waits for the engine to end; passes signals on, looks after its data directory, and hears
     /// what it says from this byte of the log on.
-    async fn watch(&mut self, child: &mut Child, from: u64) -> Result<(ExitStatus, bool), Refused> {
+    async fn watch(
+        &mut self,
+        child: &mut Child,
+        config: &NodeConfig,
+        from: u64,
+    ) -> Result<(ExitStatus, bool), Refused> {
         let mut data = DataWatch::new(self.home.data());
-        let mut hearing = Hearing::new(&self.home, from);
+        let mut hearing = Hearing::new(from);
+        let mut nudge = Nudge::default();
         let mut look = tokio::time::interval(LOOK);
         let mut asked = false;
         loop {
@@ -61,7 +74,11 @@ impl Node {
                 () = self.signals.next() => asked = self.pass_on(asked),
                 _ = look.tick() => {
                     self.note_data(&mut data);
-                    self.take_note(hearing.complaint());
+                    self.take_note(hearing.complaint(&self.log));
+                    if hearing.waits_for_an_entry() {
+                        nudge.give(other_peers(config));
+                    }
+                    self.bound_log().await;
                 }
             }
         }
@@ -78,6 +95,14 @@ impl Node {
             detail: format!("{text}; see {}", self.home.log().display()),
         });
         self.write();
+    }
+
+    /// What the engine said from there on; the end of it, if it is much.
+    fn words_since(&self, from: u64) -> String {
+        let from = from.max(self.log.end().saturating_sub(LAST_WORDS));
+        // Without words the reason is unknown, which is what the caller then says.
+        let words = self.log.read(from, LAST_WORDS).map(|it| it.1).unwrap_or_default();
+        String::from_utf8_lossy(&words).into_owned()
     }
 
     /// The first signal asks the engine to end, a second one makes it.
@@ -98,7 +123,7 @@ impl Node {
         from: u64,
     ) -> Exit {
         use std::os::unix::process::ExitStatusExt;
-        let words = engine::words_since(&self.home, from);
+        let words = self.words_since(from);
         let exit = |kind, detail| Exit { kind, member: self.state.member, at: Clock.now(), detail };
         match (messages::classify(version, &words), status.signal()) {
             (Some((ExitKind::Removed, text)), _) => exit(ExitKind::Removed, text),

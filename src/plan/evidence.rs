@@ -3,8 +3,8 @@
 use super::step::{Obstacle, Step};
 use super::view::{Data, View, stamped};
 use crate::cluster::{
-    Evidence, ExitKind, LedgerEntry, LedgerKind, Member, NodeName, NodeSeen, Observed, Process,
-    Role, Timestamp, Wanted,
+    Evidence, Exit, ExitKind, LedgerEntry, LedgerKind, Member, NodeName, NodeSeen, Observed,
+    Process, Role, Timestamp, Wanted,
 };
 
 /// A second damaged log on another node within this long points to a bad binary, not to bad
@@ -78,7 +78,15 @@ pub(super) fn is_requested(view: &View<'_>, member: &Member) -> bool {
 /// longer delay (safety 18).
 fn is_silent(view: &View<'_>, member: &Member, node: &NodeSeen) -> bool {
     member.role == Role::Voter
+        && complaint(node).is_none()
         && silent_until(view, member, node).is_some_and(|until| view.seen.now >= until)
+}
+
+/// What keeps a running engine from ever serving, if it says so: its peers refuse it. Its surroundings
+/// are at fault then, or its data, which only a person can tell: no evidence (safety 9).
+pub(super) fn complaint(node: &NodeSeen) -> Option<&Exit> {
+    let runs = matches!(node.process, Process::Running { .. });
+    node.exit.as_ref().filter(|e| runs && e.kind == ExitKind::ClusterIdMismatch)
 }
 
 /// When a running voter that is not well counts as lost. Only the silence of the process that

@@ -38,7 +38,7 @@ pub use view::member_of;
 
 use view::View;
 
-use crate::cluster::{ExitKind, NodeName, NodeSeen, Observed, Process, Wanted};
+use crate::cluster::{NodeName, Observed, Wanted};
 
 /// What a rule has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,33 +106,7 @@ pub fn next_step(wanted: &Wanted, seen: &Observed) -> Step {
 fn unsettled(view: &View<'_>) -> Option<Step> {
     let is_well = |name: &&NodeName| view.member_of(name).is_some_and(|m| view.is_healthy(m));
     let names: Vec<_> = view.wanted.nodes.keys().filter(|n| !is_well(n)).cloned().collect();
-    let seen = || names.iter().filter_map(|name| Some((name, view.seen.nodes.get(name)?)));
-    if let Some(unread) = seen().find_map(|(name, node)| unreadable(name, node)) {
-        return Some(unread);
-    }
-    if let Some(refused) = seen().find_map(|(name, node)| complaint(name, node)) {
-        return Some(refused);
-    }
-    let since = seen().map(|(_, node)| node.process_since).min();
+    let since =
+        names.iter().filter_map(|name| Some(view.seen.nodes.get(name)?.process_since)).min();
     (!names.is_empty()).then_some(Step::Wait { what: Waiting::Starting(names), since })
-}
-
-fn unreadable(name: &NodeName, node: &NodeSeen) -> Option<Step> {
-    let Process::Unknown(why) = &node.process else { return None };
-    Some(join::unknown(name, why))
-}
-
-/// An engine that its peers refuse goes on running and never becomes ready (safety 9).
-fn complaint(name: &NodeName, node: &NodeSeen) -> Option<Step> {
-    let runs = matches!(node.process, Process::Running { .. });
-    let exit = node.exit.as_ref().filter(|e| runs && e.kind == ExitKind::ClusterIdMismatch)?;
-    Some(Step::Blocked {
-        why: Obstacle {
-            reason: "ClusterIdMismatch",
-            what: format!("{name} runs and takes no part: {}", exit.detail),
-            unblock: format!(
-                "look at whose data {name} has; to give it a new member, say: quorate replace {name}"
-            ),
-        },
-    })
 }

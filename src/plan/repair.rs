@@ -2,12 +2,12 @@
 //! are dead; and, once all else is well, voters that still serve but must go.
 
 use super::Say;
-use super::evidence::{delay, evidence, given_up, objection, silent_until};
+use super::evidence::{complaint, delay, evidence, given_up, objection, silent_until};
 use super::join::unknown;
 use super::step::{Obstacle, RemoveReason, Step, Waiting};
 use super::view::{Data, View};
 use crate::cluster::{
-    Evidence, Health, LedgerKind, Member, NodeName, NodeSeen, Process, Role, Timestamp,
+    Evidence, Exit, Health, LedgerKind, Member, NodeName, NodeSeen, Process, Role, Timestamp,
 };
 
 /// A learner that made no progress is tried anew this often before a person is asked.
@@ -122,7 +122,7 @@ fn judge_dead(view: &View<'_>, member: &Member, name: &NodeName, node: &NodeSeen
             RemoveReason::Unwanted
         }
         Some(evidence) => RemoveReason::Replace(evidence),
-        None => return Say::Pass,
+        None => return complaint(node).map_or(Say::Pass, |it| Say::Hold(refused(name, it))),
     };
     if let RemoveReason::Replace(evidence) = why {
         if view.voters().count() == 1 {
@@ -136,6 +136,19 @@ fn judge_dead(view: &View<'_>, member: &Member, name: &NodeName, node: &NodeSeen
         return Say::Hold(too_few(view, member));
     }
     Say::Act(Step::Remove { member: member.id, node: Some(name.clone()), why })
+}
+
+/// An engine that its peers refuse goes on running and never becomes ready.
+fn refused(name: &NodeName, complaint: &Exit) -> Step {
+    Step::Blocked {
+        why: Obstacle {
+            reason: "ClusterIdMismatch",
+            what: format!("{name} runs and takes no part: {}", complaint.detail),
+            unblock: format!(
+                "look at whose data {name} has; to give it a new member, say: quorate replace {name}"
+            ),
+        },
+    }
 }
 
 /// Replaces a voter that still serves: a person asked for it, or its data dir is deleted under

@@ -11,6 +11,18 @@ use crate::etcd::{Etcd, PATIENCE, until};
 const NOBODY: MemberId = MemberId(0xdead);
 
 #[tokio::test]
+async fn agreeing_on_nothing_is_an_entry_of_the_log_and_no_revision() {
+    let etcd = Etcd::start(1).await;
+    let client = Client::new(Duration::from_secs(3));
+    let all = ["http://127.0.0.1:1".to_owned(), etcd.client(0)];
+    let before = until(async || client.status(&all[1]).await, |_| true).await;
+    client.agree_on_nothing(&all).await.unwrap();
+    let after = client.status(&all[1]).await.unwrap();
+    assert!(after.applied_index > before.applied_index, "{after:?}");
+    assert_eq!(after.revision, before.revision);
+}
+
+#[tokio::test]
 async fn a_learner_is_added_caught_up_promoted_and_removed() {
     let mut etcd = Etcd::start(3).await;
     let client = Client::new(Duration::from_secs(3));

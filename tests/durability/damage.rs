@@ -9,6 +9,7 @@ use quorate::cluster::ExitKind;
 
 use crate::load::Load;
 use crate::nodes::{Node, Nodes, agree, files};
+use crate::support::files::copy_dir;
 use crate::support::wait::eventually;
 use crate::undo::mix;
 
@@ -60,7 +61,7 @@ impl Case {
     fn each_damage(&self) -> (usize, usize) {
         let store = self.victim().data().join("store");
         let kept = self.victim().home.with_extension("kept");
-        copy(&store, &kept);
+        copy_dir(&store, &kept);
         let mut all: Vec<_> = files(&store).into_iter().filter(|it| length(it) > 0).collect();
         // Of sled's many files with records, the largest will do.
         all.sort_by_key(|it| std::cmp::Reverse(length(it)));
@@ -81,7 +82,7 @@ impl Case {
             *(if serves { &mut served } else { &mut ended }) += 1;
             // The log has gone on, and nobody may take that back.
             fs::remove_dir_all(&store).unwrap();
-            copy(&kept, &store);
+            copy_dir(&kept, &store);
         }
         (served, ended)
     }
@@ -105,11 +106,6 @@ fn flip(path: &Path, seed: u64) {
         file.write_all_at(&[bytes[*at] ^ (1 << (chance >> 60 & 7))], *at as u64).unwrap();
     }
     file.sync_all().unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(done.unwrap().success());
 }
 
 #[test]
@@ -139,7 +135,7 @@ fn a_damaged_store_whose_log_was_purged_is_data_damaged_and_never_served() {
 fn a_former_copy_of_the_data_that_is_put_back_ends_that_node_or_is_brought_up_to_date() {
     let case = Case::new(Nodes::of(3), 400);
     let (data, kept) = (case.victim().data(), case.victim().home.with_extension("kept"));
-    copy(&data, &kept);
+    copy_dir(&data, &kept);
     case.nodes.start(case.victim());
     case.victim().serves();
     let mut later = Load::start(&case.nodes.endpoints(), 4);
@@ -148,7 +144,7 @@ fn a_former_copy_of_the_data_that_is_put_back_ends_that_node_or_is_brought_up_to
     case.nodes.agree();
     case.victim().kill_9();
     fs::remove_dir_all(&data).unwrap();
-    copy(&kept, &data);
+    copy_dir(&kept, &data);
     let others = || case.nodes.all[1..].iter();
     others().for_each(Node::serves);
     case.nodes.start(case.victim());

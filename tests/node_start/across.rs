@@ -6,7 +6,8 @@ use std::path::Path;
 use quorate::cluster::{Disk, ExitKind};
 use quorate::node::data;
 
-use super::support::{Cluster, Engine, copy_dir, eventually, on_both_engines, quorate};
+use super::files::copy_dir;
+use super::support::{Cluster, Engine, eventually, on_both_engines, quorate};
 
 on_both_engines![
     the_other_engine_refuses_the_data_names_the_way_and_leaves_every_byte_as_it_was,

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use quorate::cluster::{Disk, ExitKind};
 use quorate::node::{data, wal};
 
-use super::support::{
-    Cluster, Engine, Node, bare, copy_dir, eventually, on_both_engines, quorate, spoil,
-};
+use super::files::copy_dir;
+use super::support::{Cluster, Engine, Node, bare, eventually, on_both_engines, quorate, spoil};
 
 on_both_engines![
     data_put_back_from_elsewhere_is_stale_and_data_of_strangers_foreign,

@@ -1,10 +1,12 @@
 //! The engine as a process: who outlives whom, and what its last words mean.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use quorate::cluster::ExitKind;
-use quorate::node::home::{Phase, ProcessRef};
+use quorate::node::home::{LOG_LIMIT, Phase, ProcessRef};
 use quorate::node::messages;
 use rustix::process::Signal;
 
@@ -77,6 +79,49 @@ fn only_an_etcd_from_3_4_on_is_run() {
     with("/nowhere/etcd").is(ExitKind::BadConfig).says("/nowhere/etcd");
     let exit = node.state().unwrap().exit.unwrap();
     assert_eq!(exit.kind, ExitKind::BadConfig);
+}
+
+#[test]
+fn a_long_log_is_cut_and_the_engines_last_words_are_understood_all_the_same() {
+    let cluster = Cluster::of(Engine::Upstream, 3);
+    let (a, c) = (&cluster.nodes[0], &cluster.nodes[2]);
+    let log = c.home.log();
+    let previous = log.with_extension("1");
+    let length = |path: &Path| fs::metadata(path).map_or(0, |it| it.len());
+    // As another writer, of whole lines; the last one says which.
+    let floods = |mark: &str| {
+        fs::create_dir_all(c.home.dir()).unwrap();
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let line = format!("{{\"level\":\"warn\",\"msg\":\"{}\"}}\n", "nothing ".repeat(50));
+        for _ in 0..(LOG_LIMIT / line.len() as u64 + 2) {
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        writeln!(file, "{mark}").unwrap();
+    };
+    let is_cut = |mark: &str| {
+        eventually("the log is cut", || (length(&log) < LOG_LIMIT / 4).then_some(()));
+        assert!(length(&previous) <= LOG_LIMIT + (1 << 20), "{}", length(&previous));
+        let kept = fs::read_to_string(&previous).unwrap();
+        // The engine may have said something after it.
+        assert!(kept.contains(mark) && kept.starts_with("{\"level\""), "{mark}");
+    };
+    // It grew while nobody looked after it.
+    floods("first flood");
+    for node in &cluster.nodes {
+        node.run(cluster.start(node));
+    }
+    for node in &cluster.nodes {
+        node.serves();
+    }
+    is_cut("first flood");
+    // And it grows while the engine runs, which goes on in the same file.
+    floods("second flood");
+    is_cut("second flood");
+    Cluster::remove(a, Cluster::founder(c));
+    c.ended().is(ExitKind::Removed);
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("the member has been permanently removed"), "{said}");
+    assert!(!said.contains('\0') && !said.contains("flood"), "{said}");
 }
 
 /// The last words of an etcd that is started without any preparation, and what they mean.

@@ -4,8 +4,9 @@ use std::fs;
 
 use quorate::cluster::{ExitKind, MemberId};
 
+use super::files::copy_dir;
 use super::small_disk::{SmallDisk, fill};
-use super::support::{Cluster, Engine, copy_dir, eventually, on_both_engines, quorate};
+use super::support::{Cluster, Engine, eventually, on_both_engines, quorate};
 
 on_both_engines![
     a_removed_member_is_replaced_and_every_wrong_way_has_its_typed_reason,

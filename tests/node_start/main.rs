@@ -9,10 +9,13 @@ mod config;
 mod container;
 mod data;
 mod engine;
+#[path = "../support/files.rs"]
+mod files;
 mod founding;
 mod hostile;
 mod inspect;
 mod joining;
+mod metrics;
 mod names;
 mod outcomes;
 mod page;

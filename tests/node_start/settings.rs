@@ -44,7 +44,7 @@ fn what_is_not_built_is_refused_at_start_by_name_with_the_way_out_and_nothing_is
         ("peer-cert-allowed-cn", "me", "TLS"),
         ("cipher-suites", "TLS_RSA_WITH_AES_128_CBC_SHA", "TLS"),
         ("auth-token", "jwt,sign-method=RS256", "tokens"),
-        ("listen-metrics-urls", "http://127.0.0.1:1", "client port"),
+        ("listen-client-http-urls", "http://127.0.0.1:1", "client port"),
         ("unsafe-no-fsync", "true", "unsafe mode"),
         ("metrics", "extensive", "extensive"),
         ("enable-pprof", "true", "profiler"),

@@ -383,8 +383,12 @@ impl Node {
     }
 
     pub(crate) fn ctl(&self, args: &[&str]) -> Output {
+        Node::ctl_on(&self.client, args)
+    }
+
+    pub(crate) fn ctl_on(endpoint: &str, args: &[&str]) -> Output {
         let mut ctl = bare("etcdctl");
-        ctl.env("ETCDCTL_API", "3").args(["--endpoints", &self.client, "--command-timeout=5s"]);
+        ctl.env("ETCDCTL_API", "3").args(["--endpoints", endpoint, "--command-timeout=5s"]);
         ctl.args(args).output().expect("etcdctl")
     }
 
@@ -436,12 +440,6 @@ impl Drop for Node {
             }
         }
     }
-}
-
-/// Copies a directory; the test's own small data dirs only.
-pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    let status = bare("cp").arg("-a").arg(from).arg(to).status().expect("cp");
-    assert!(status.success());
 }
 
 /// Turns bytes of a file around.

@@ -172,6 +172,36 @@ fn safety_09_a_process_that_cannot_be_told_is_no_evidence() {
 }
 
 #[test]
+fn safety_09_an_engine_that_its_peers_refuse_takes_a_person_however_long_it_is_silent() {
+    let refused = |kind| {
+        let mut paper = Paper::well(3);
+        paper.silent(2, ago(1));
+        paper.ended(2, kind, 2, NOW);
+        paper
+    };
+    let blocked = "blocked: n2 runs and takes no part: so it said (ClusterIdMismatch); look at \
+                   whose data n2 has; to give it a new member, say: quorate replace n2";
+    let mut paper = refused(ExitKind::ClusterIdMismatch);
+    assert_eq!(paper.says(), blocked);
+    paper.silent(2, ago(DAY));
+    assert_eq!(evidence(&paper), []);
+    assert_eq!(paper.says(), blocked);
+    // What else is to be done goes on, and a person can have it replaced.
+    let mut other = paper.clone();
+    other.stops(3);
+    assert_eq!(other.says(), "start n3 as existing");
+    paper.asks(2, 2, NOW);
+    assert_eq!(paper.says(), "remove 2 of n2 (Requested)");
+    // It is no complaint if it is of another kind, or of a process that runs no more.
+    let dwells = "wait for n2 to answer; past the remediation delay it is replaced";
+    assert_eq!(refused(ExitKind::NoPeers).says(), dwells);
+    let mut prepares = refused(ExitKind::ClusterIdMismatch);
+    prepares.node(2).process = Process::Preparing;
+    prepares.node(2).process_since = NOW;
+    assert_eq!(prepares.says(), "wait for n2 to be ready");
+}
+
+#[test]
 fn safety_01_a_voter_by_hand_may_have_voted_once_its_start_was_written_down() {
     // n2's member has no name in the list: it was added by hand as a voter.
     let mut paper = Paper::well(3);

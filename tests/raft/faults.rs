@@ -8,6 +8,7 @@ use quorate::node::raft::End;
 use quorate::node::replica::Replica;
 use tempfile::tempdir;
 
+use crate::files::copy_dir;
 use crate::support::*;
 
 #[tokio::test]
@@ -74,6 +75,7 @@ async fn an_emptied_disk_under_an_old_id_is_not_spoken_to_and_ends_as_stale() {
 
 #[tokio::test]
 async fn an_older_copy_of_a_members_own_data_ends_that_member_and_nobody_else() {
+    listen_to_errors();
     let root = tempdir().unwrap();
     let mut members = cluster(root.path(), 3, &options()).await;
     let leads = leader(&members).await;
@@ -96,6 +98,12 @@ async fn an_older_copy_of_a_members_own_data_ends_that_member_and_nobody_else() 
     let back = seat.start();
     let end = back.ended().await;
     assert!(matches!(&end, End::StorageDamaged(why) if why.contains("acknowledged")), "{end:?}");
+    // A process would be gone now. As long as it is there, each of the leader's heartbeats finds the
+    // same; it is said once.
+    tokio::time::sleep(options().heartbeat * 20).await;
+    let id = back.id();
+    let news = said(&format!("a member is not sent anything member={id} "));
+    assert_eq!(news, 1, "it is said once");
     back.kill();
     members[leads].put("k", "w").await.unwrap();
     assert_eq!(members[leads].standing().term, term, "nobody else took notice");

@@ -5,6 +5,8 @@
 
 mod cluster;
 mod faults;
+#[path = "../support/files.rs"]
+mod files;
 mod leases;
 mod members;
 mod restarts;

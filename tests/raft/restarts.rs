@@ -1,9 +1,13 @@
 //! Members that are killed and started again.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate::node::apply::State;
 use quorate::node::fault::Fault;
+use quorate::node::port;
+use quorate::node::raft::{StartError, start};
 use quorate::node::replica::Replica;
 use tempfile::tempdir;
 
@@ -128,4 +132,29 @@ async fn a_member_of_one_starts_again_at_once_and_serves_what_it_had() {
     assert_eq!(member.get("k").await.unwrap().unwrap(), "v");
     let list = member.node.members();
     assert_eq!((list.len(), list[0].name.as_str()), (1, "n0"));
+}
+
+#[tokio::test]
+async fn a_peer_port_that_somebody_takes_meanwhile_names_its_holder_and_leaves_nothing_behind() {
+    let root = tempdir().unwrap();
+    let seat = seats(root.path(), 1, &options()).remove(0);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, seat.port));
+    let config = seat.clone();
+    // On a runtime of its own, as its process would.
+    let began = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            // Both have the address; only one can listen, and the other one was quicker.
+            let ours = port::bind(address).unwrap();
+            let _other = port::bind(address).unwrap().listen(1).unwrap();
+            start(config.config(vec![ours], Arc::new(Heard::default()))).await.err()
+        })
+    });
+    let Some(StartError::Taken(taken)) = began.join().unwrap() else { panic!("it started") };
+    let holder = format!("{address} is in use: pid {} ", std::process::id());
+    assert!(taken.to_string().starts_with(&holder), "{taken}");
+    // Its data is there, and nobody holds it.
+    let member = seat.start();
+    member.ready().await;
+    member.put("k", "v").await.unwrap();
 }

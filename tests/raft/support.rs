@@ -18,6 +18,7 @@ use quorate::node::port;
 use quorate::node::raft::{Config, End, Founder, Node, Options, StartError, Watchers, start};
 use quorate::node::replica::{Replica, Standing};
 use quorate::proto::etcdserverpb::{PutRequest, RangeRequest};
+use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -67,6 +68,20 @@ impl Seat {
         self.try_start().expect("it starts")
     }
 
+    pub fn config(self, ports: Vec<TcpSocket>, watchers: Arc<dyn Watchers>) -> Config {
+        Config {
+            ids: self.ids,
+            is_first: !self.dir.join("log").exists(),
+            dir: self.dir,
+            founders: self.founders,
+            ports,
+            client_urls: vec![format!("http://{}:1", self.name)],
+            name: self.name,
+            options: self.options,
+            watchers,
+        }
+    }
+
     /// Starts it on a thread and a runtime of its own, as its process would.
     pub fn try_start(&self) -> Result<Member, StartError> {
         let seat = self.clone();
@@ -79,18 +94,8 @@ impl Seat {
             let runtime = runtime.unwrap();
             runtime.block_on(async {
                 let address = (std::net::Ipv4Addr::LOCALHOST, seat.port).into();
-                let config = Config {
-                    ids: seat.ids,
-                    is_first: !seat.dir.join("log").exists(),
-                    dir: seat.dir,
-                    founders: seat.founders,
-                    ports: vec![port::bind(address).unwrap()],
-                    client_urls: vec![format!("http://{}:1", seat.name)],
-                    name: seat.name,
-                    options: seat.options,
-                    watchers,
-                };
-                let node = start(config).await;
+                let ports = vec![port::bind(address).unwrap()];
+                let node = start(seat.config(ports, watchers)).await;
                 let is_up = node.is_ok();
                 tell.send(node.map(|node| (node, Handle::current()))).unwrap();
                 if is_up {
@@ -210,16 +215,38 @@ impl Drop for Member {
     }
 }
 
+/// What all members of all tests log as errors.
+static ERRORS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Errors;
+
+impl std::io::Write for Errors {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        ERRORS.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// From now on they are written down.
+pub fn listen_to_errors() {
+    let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR);
+    // Another test may have begun to.
+    let _ = lines.with_ansi(false).with_writer(|| Errors).try_init();
+}
+
+/// How often this was.
+pub fn said(words: &str) -> usize {
+    String::from_utf8_lossy(&ERRORS.lock()).matches(words).count()
+}
+
 /// Takes a directory away at one stroke: threads of a member that was killed may not have noticed
 /// yet, and would put files into one that is being emptied.
 pub fn take_away(dir: &Path) {
     std::fs::rename(dir, dir.with_extension("gone")).unwrap();
-}
-
-/// Copies a directory that nobody writes to.
-pub fn copy_dir(from: &Path, to: &Path) {
-    let status = std::process::Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(status.unwrap().success());
 }
 
 pub fn url(port: u16) -> String {

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod cluster;
+pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod home;
 pub(crate) mod process;

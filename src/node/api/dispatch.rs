@@ -49,6 +49,8 @@ pub(super) struct Dispatch<R> {
     health: HealthServer<HealthService<R>>,
     watch: Option<Grafted>,
     http: axum::Router,
+    /// Not on a port that is for metrics.
+    has_calls: bool,
 }
 
 impl<R: Replica> Dispatch<R> {
@@ -68,11 +70,18 @@ impl<R: Replica> Dispatch<R> {
             health: health.max_decoding_message_size(most),
             watch,
             http: http::routes(Arc::clone(api)),
+            has_calls: true,
         }
     }
 
+    /// Metrics and health checks, and nothing else.
+    pub(super) fn of_metrics(api: &Arc<Api<R>>) -> Dispatch<R> {
+        let http = http::metrics_routes(Arc::clone(api));
+        Dispatch { http, has_calls: false, ..Dispatch::new(api, None) }
+    }
+
     pub(super) fn answer(&self, request: Request<Incoming>) -> Answer {
-        if !is_grpc(&request) {
+        if !self.has_calls || !is_grpc(&request) {
             return self.page(request);
         }
         let path = request.uri().path();

@@ -32,6 +32,6 @@ pub mod watch;
 
 pub use metrics::Metrics;
 pub use options::Options;
-pub use server::{Server, serve};
+pub use server::{Server, serve, serve_metrics};
 pub use shared::{Api, CLUSTER_VERSION, STORAGE_VERSION, VERSION, requires_leader};
 pub use status::received;

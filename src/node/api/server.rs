@@ -38,6 +38,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const HTTP1_BUFFER: usize = 64 << 10;
 /// A silent client is asked by TCP this often, as Go does.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+/// Whoever watches over a member needs few.
+const METRICS_CONNECTIONS: usize = 64;
 /// How long to wait when no connection can be taken, as when no file can be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -72,20 +74,10 @@ impl<R: Replica> Server<R> {
     /// Serves on every listener until `shutdown` is done; then takes no more connections, ends
     /// the endless streams, and gives what is under way [`Options::grace`] to end.
     pub async fn serve(self, listeners: Vec<TcpListener>, shutdown: impl Future<Output = ()>) {
-        let dispatch = Arc::new(Dispatch::new(&self.api, self.watch));
         let options = self.api.options().clone();
-        let places = Arc::new(Semaphore::new(options.max_connections));
         let (stop, stopping) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        for listener in listeners {
-            let host = Host {
-                dispatch: Arc::clone(&dispatch),
-                options: options.clone(),
-                places: Arc::clone(&places),
-                stopping: stopping.clone(),
-            };
-            tasks.spawn(host.accept(listener));
-        }
+        let dispatch = Dispatch::new(&self.api, self.watch);
+        let mut tasks = accept_all(listeners, dispatch, &options, &stopping);
         let leaders = tokio::spawn(count_leaders(Arc::clone(&self.api)));
         shutdown.await;
 
@@ -107,6 +99,39 @@ pub async fn serve<R: Replica>(
     shutdown: impl Future<Output = ()>,
 ) {
     Server::new(api).serve(listeners, shutdown).await;
+}
+
+/// Serves metrics and health checks alone (etcd's `--listen-metrics-urls`), until it is dropped. It
+/// may begin before the node is ready, and says then that it is not.
+pub async fn serve_metrics<R: Replica>(listeners: Vec<TcpListener>, api: Arc<Api<R>>) {
+    let options = api.options().clone();
+    let max_connections = options.max_connections.min(METRICS_CONNECTIONS);
+    let options = Options { max_connections, ..options };
+    let (_stop, stopping) = watch::channel(false);
+    let dispatch = Dispatch::of_metrics(&api);
+    let mut tasks = accept_all(listeners, dispatch, &options, &stopping);
+    while tasks.join_next().await.is_some() {}
+}
+
+fn accept_all<R: Replica>(
+    listeners: Vec<TcpListener>,
+    dispatch: Dispatch<R>,
+    options: &Options,
+    stopping: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let dispatch = Arc::new(dispatch);
+    let places = Arc::new(Semaphore::new(options.max_connections));
+    let mut tasks = JoinSet::new();
+    for listener in listeners {
+        let host = Host {
+            dispatch: Arc::clone(&dispatch),
+            options: options.clone(),
+            places: Arc::clone(&places),
+            stopping: stopping.clone(),
+        };
+        tasks.spawn(host.accept(listener));
+    }
+    tasks
 }
 
 /// Counts the leaders that come.

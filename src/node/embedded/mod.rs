@@ -21,12 +21,12 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 pub use compaction::Retention;
 pub use options::{Level, Log, OptionError, Options, read};
 
-use super::api::{Api, Metrics, Server};
+use super::api::{Api, Metrics, Server, serve_metrics};
 use super::barrier::Refused;
 use super::data::DataWatch;
 use super::home::{Phase, Stamp};
@@ -53,7 +53,7 @@ impl From<StartError> for Refused {
             full if full.is_full() => ExitKind::DiskFull,
             StartError::OtherLog { .. } => ExitKind::StaleData,
             StartError::Log(LogError::Missing(_)) => ExitKind::DataLost,
-            StartError::Port(_) => ExitKind::AddressInUse,
+            StartError::Taken(_) => ExitKind::AddressInUse,
             StartError::Timings(_) | StartError::Founders(_) => ExitKind::BadConfig,
             _ => ExitKind::Unknown,
         };
@@ -66,10 +66,24 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
+/// Where clients are answered.
+struct Ports {
+    clients: Vec<TcpListener>,
+    /// Open at once: whoever watches over the node may ask why it is not ready.
+    metrics: Vec<TcpListener>,
+}
+
 /// The client port, from when it serves on.
 struct Serving {
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
+    metrics: AbortHandle,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.metrics.abort();
+    }
 }
 
 impl Serving {
@@ -99,13 +113,16 @@ impl Node {
         })?;
         // A peer that asks before there is an answer is not to wait for it.
         let peers = bind(&config.listen_peer_urls)?;
-        let clients = listen(bind(&config.listen_client_urls)?)?;
+        let ports = Ports {
+            clients: port::listen(bind(&config.listen_client_urls)?)?,
+            metrics: port::listen(bind(&options.metrics_urls)?)?,
+        };
         let hub = watch::Hub::new(watch::Limits::default());
         let node = self.start(options, prepared, &stamp, peers, Arc::clone(&hub)).await?;
         self.state.engine = Some(self.state.wrapper);
         self.state.phase = Phase::Running;
         self.write();
-        let mut serving = serve(&node, options, clients, hub, metrics);
+        let mut serving = serve(&node, options, ports, hub, metrics);
         let mut data = DataWatch::new(self.home.data());
         let mut look = tokio::time::interval(LOOK);
         let end = loop {
@@ -117,7 +134,10 @@ impl Node {
                 _ = &mut serving.task => {
                     break Some(End::Fatal("the client port has ended".to_owned()));
                 }
-                _ = look.tick() => self.note_data(&mut data),
+                _ = look.tick() => {
+                    self.note_data(&mut data);
+                    self.bound_log().await;
+                }
             }
         };
         let Some(end) = end else {
@@ -193,7 +213,7 @@ impl Node {
 fn serve(
     node: &raft::Node,
     options: &Options,
-    listeners: Vec<TcpListener>,
+    ports: Ports,
     hub: Arc<watch::Hub>,
     metrics: Metrics,
 ) -> Serving {
@@ -201,6 +221,9 @@ fn serve(
     let node = node.clone();
     let (limits, progress) = (options.api.clone(), options.progress);
     let retention = options.retention;
+    let replica = Arc::new(node.clone());
+    let api = Api::new(Arc::clone(&replica), limits, Arc::new(metrics));
+    let metrics = tokio::spawn(serve_metrics(ports.metrics, Arc::clone(&api))).abort_handle();
     let task = tokio::spawn(async move {
         let stopped = async {
             // Stopped, or dropped with whoever could.
@@ -214,18 +237,15 @@ fn serve(
         if !ready {
             return;
         }
-        let replica = Arc::new(node);
-        let compacting =
-            retention.map(|it| tokio::spawn(compaction::run(Arc::clone(&replica), it)));
-        let api = Api::new(replica, limits, Arc::new(metrics));
+        let compacting = retention.map(|it| tokio::spawn(compaction::run(replica, it)));
         let watch = super::api::watch::service(Arc::clone(&api), hub, progress);
         tracing::info!("ready to serve client requests");
-        Server::new(api).with_watch(watch).serve(listeners, stopped).await;
+        Server::new(api).with_watch(watch).serve(ports.clients, stopped).await;
         if let Some(compacting) = compacting {
             compacting.abort();
         }
     });
-    Serving { stop: Some(stop), task }
+    Serving { stop: Some(stop), task, metrics }
 }
 
 /// Takes every address, and refuses connections to it for now.
@@ -239,15 +259,6 @@ fn bind(urls: &[String]) -> Result<Vec<TcpSocket>, Refused> {
         })
     };
     urls.iter().map(bound).collect()
-}
-
-/// Lets connections come; they wait until they are served.
-fn listen(ports: Vec<TcpSocket>) -> Result<Vec<TcpListener>, Refused> {
-    let unknown = |error| Refused {
-        kind: ExitKind::Unknown,
-        detail: format!("a port that was taken cannot be listened on: {error}"),
-    };
-    ports.into_iter().map(|it| it.listen(port::BACKLOG).map_err(unknown)).collect()
 }
 
 /// Lets the process open as many files as it may, and says how many that are; `None`: no limit.

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use super::compaction::Retention;
 use crate::cluster::{SettingError, nanoseconds};
-use crate::node::api;
 use crate::node::apply::NO_QUOTA;
-use crate::node::raft;
+use crate::node::{api, port, raft};
 use crate::render::NodeConfig;
 
 /// How the engine is run.
@@ -25,6 +24,8 @@ pub struct Options {
     pub progress: Duration,
     /// `--auto-compaction-retention`, in the mode of `--auto-compaction-mode`.
     pub retention: Option<Retention>,
+    /// `--listen-metrics-urls`: further ports, for metrics and health checks alone.
+    pub metrics_urls: Vec<String>,
     /// How it logs.
     pub log: Log,
     /// One line for each setting that was passed over.
@@ -167,9 +168,7 @@ fn missing(name: &str) -> &'static str {
         _ if name.starts_with("discovery") => "discovery",
         _ if name.contains("tracing") => "distributed tracing",
         "feature-gates" => "feature gates",
-        "listen-metrics-urls" | "listen-client-http-urls" => {
-            "further listeners (metrics are on the client port)"
-        }
+        "listen-client-http-urls" => "port for HTTP alone (it is on the client port)",
         _ => "such part",
     }
 }
@@ -181,7 +180,12 @@ fn missing(name: &str) -> &'static str {
 /// The first that is not built, or has a value it cannot have.
 pub fn read(config: &NodeConfig) -> Result<Options, OptionError> {
     for url in config.listen_peer_urls.iter().chain(&config.listen_client_urls) {
-        super::super::port::listen_address(url).map_err(OptionError::Url)?;
+        port::listen_address(url).map_err(OptionError::Url)?;
+    }
+    let metrics_urls = port::metrics_urls(config);
+    for url in &metrics_urls {
+        let named = |why| OptionError::Url(format!("{}: {why}", port::METRICS_URLS));
+        port::listen_address(url).map_err(named)?;
     }
     let mut options = Options {
         raft: raft::Options {
@@ -191,6 +195,7 @@ pub fn read(config: &NodeConfig) -> Result<Options, OptionError> {
         api: api::Options::default(),
         progress: Duration::from_mins(10),
         retention: retention(&config.extra)?,
+        metrics_urls,
         log: Log::default(),
         warnings: Vec::new(),
     };
@@ -258,8 +263,8 @@ impl Options {
                     _ => return Err(SettingError::bad(given, value, "json or console").into()),
                 }
             }
-            // Read together, before.
-            RETENTION | MODE => {}
+            // Read before, the first two together.
+            RETENTION | MODE | port::METRICS_URLS => {}
             _ => return self.pass(given, name, value),
         }
         Ok(())
@@ -358,6 +363,7 @@ mod tests {
             ("log-format", "json"),
             ("max-snapshots", "5"),
             ("auto-compaction-retention", "2"),
+            ("listen-metrics-urls", "http://127.0.0.1:1,http://127.0.0.1:2"),
         ])
         .unwrap();
         assert_eq!(it.raft.heartbeat, Duration::from_millis(20));
@@ -367,6 +373,7 @@ mod tests {
         assert_eq!(it.progress, Duration::from_secs(3));
         assert!(!it.raft.strict_reconfig_check && it.log.json);
         assert_eq!(it.warnings.len(), 1);
+        assert_eq!(it.metrics_urls, ["http://127.0.0.1:1", "http://127.0.0.1:2"]);
         assert_eq!(it.retention, Some(Retention::Period(Duration::from_hours(2))));
         let of = |mode, value| {
             with(&[("auto-compaction-mode", mode), ("auto-compaction-retention", value)])
@@ -386,13 +393,15 @@ mod tests {
             ("peer-auto-tls", "true"),
             ("auth-token", "jwt,sign-method=RS256"),
             ("unsafe-no-fsync", "true"),
-            ("listen-metrics-urls", "http://127.0.0.1:1"),
+            ("listen-client-http-urls", "http://127.0.0.1:1"),
             ("discovery-srv", "example.com"),
         ] {
             let text = with(&[(name, value)]).unwrap_err().to_string();
             assert!(text.starts_with(&format!("{name}={value}: ")), "{text}");
             assert!(text.contains("--exec"), "{text}");
         }
+        let secret = with(&[("listen-metrics-urls", "http://127.0.0.1:1,https://127.0.0.1:2")]);
+        assert!(secret.unwrap_err().to_string().contains("TLS"));
         let tls = read(&NodeConfig {
             listen_client_urls: vec!["https://127.0.0.1:2379".to_owned()],
             ..NodeConfig::default()

@@ -7,7 +7,7 @@
 //! HOME/NODE/data/        the engine's data; mode 0700
 //! HOME/NODE/lock         a flock that the engine inherits
 //! HOME/NODE/aside/       data of former incarnations, ID-TIME each
-//! HOME/NODE/log          the node's log
+//! HOME/NODE/log          the node's log; what came before it in log.1
 //! ```
 //!
 //! Data is never deleted here but renamed aside, and only under the lock, and only if it is the
@@ -17,6 +17,7 @@ mod aside;
 mod disk;
 mod file;
 mod lock;
+mod log_file;
 mod process;
 mod state;
 
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 pub use aside::Aside;
 pub use file::{read_json, write_json, write_text};
 pub use lock::{Holder, HomeLock};
+pub use log_file::{LIMIT as LOG_LIMIT, LogFile};
 pub use process::ProcessRef;
 pub use state::{NodeState, Stamp};
 

@@ -155,8 +155,8 @@ impl Door for Inner {
             methods::BROKEN_WORD => {
                 let word = Word::decode(body)?;
                 own_vote(from, &word.vote)?;
-                self.check_word(&word);
-                Ok(Bytes::new())
+                let is_broken = self.check_word(&word);
+                Ok(Bytes::from_static(if is_broken { methods::HEARD } else { &[] }))
             }
             method => Err(Malformed(format!("no method {method}")).into()),
         }
@@ -176,18 +176,19 @@ impl Door for Inner {
 
 impl Inner {
     /// The leader says how far this member's log once went. It may be shorter for a good reason, that
-    /// another leader had it cut; then it has that one's vote.
-    fn check_word(&self, word: &Word) {
+    /// another leader had it cut; then it has that one's vote. Whether it ends.
+    fn check_word(&self, word: &Word) -> bool {
         let next = self.log.bounds().next;
         let vote = self.raft.server_metrics().borrow_watched().vote;
         if vote != word.vote || next > word.index {
-            return;
+            return false;
         }
         self.shared.ends.say(End::StorageDamaged(format!(
             "its log ends before entry {next} and had acknowledged entry {}: an older copy of the \
              data was put back, or the disk lost what it had confirmed",
             word.index
         )));
+        true
     }
 
     /// The members as etcd lists them.

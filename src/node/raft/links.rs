@@ -144,14 +144,26 @@ impl Network {
         Ok(())
     }
 
-    /// Tells the member that it has lost what it acknowledged; it is left alone until it has heard.
+    /// Tells the member that it has lost what it acknowledged; it is left alone until it has ended.
     fn tell(&self, word: Word) -> RPCError<Types> {
         let lost = format!("it has lost what it acknowledged, up to entry {}", word.index);
-        tracing::error!(member = %self.target, lost, "a member is not sent anything");
-        if let Ok(peer) = self.peer() {
+        let target = self.target;
+        let connected = self.links.peers.hearing().connected_since(target);
+        let to_tell = self.links.acknowledged.to_tell(target, connected);
+        if to_tell.is_news {
+            tracing::error!(member = %target, lost, "a member is not sent anything");
+        }
+        if to_tell.member {
+            let acknowledged = Arc::clone(&self.links.acknowledged);
+            let peer = self.peer();
             tokio::spawn(async move {
-                // It is told again when it is tried again.
-                let _ = peer.call(methods::BROKEN_WORD, &word.encode(), TELL).await;
+                let heard = match peer {
+                    Ok(peer) => peer.call(methods::BROKEN_WORD, &word.encode(), TELL).await.ok(),
+                    Err(_) => None,
+                };
+                if heard.is_none_or(|it| *it != *methods::HEARD) {
+                    acknowledged.not_heard(target);
+                }
             });
         }
         RPCError::Unreachable(Unreachable::from_string(lost))

@@ -29,6 +29,8 @@ pub(super) const LEASE_LEFT: u8 = 12;
 pub(super) const PING: u8 = 13;
 /// What the called member said it has, and does not have any more.
 pub(super) const BROKEN_WORD: u8 = 14;
+/// The answer of one that finds it so, and ends.
+pub(super) const HEARD: &[u8] = &[1];
 
 /// What came cannot be read, or is not for this member.
 pub(super) const MALFORMED: u16 = 1;

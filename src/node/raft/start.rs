@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use openraft::EntryPayload;
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::barrier::Barrier;
@@ -29,7 +29,7 @@ use crate::node::apply::{OpenError, Published, State};
 use crate::node::checkpoint::{Checkpoint, Place, Sled};
 use crate::node::log::{self, Ids, Log, LogError};
 use crate::node::mvcc::{Records, StoreError};
-use crate::node::port::BACKLOG;
+use crate::node::port::{self, Taken};
 use crate::node::replica::Standing;
 use crate::node::transport::{Bound, Identity, Limits, Peers, Server, serve};
 
@@ -71,8 +71,8 @@ pub enum StartError {
     #[error("raft does not start: {0}")]
     Raft(String),
     /// Somebody else listens on the peer port by now.
-    #[error("the peer port cannot be listened on: {0}")]
-    Port(std::io::Error),
+    #[error(transparent)]
+    Taken(#[from] Taken),
     /// No random number could be had.
     #[error("no random number could be had: {0}")]
     Random(String),
@@ -170,17 +170,20 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let raft = Raft::new(ids.member.0, Arc::new(openraft), links.clone(), store, machine).await;
     let raft = raft.map_err(|it| StartError::Raft(it.to_string()))?;
     keeper.purges(&raft);
+    let listeners = match port::listen(ports) {
+        Ok(listeners) => listeners,
+        Err(taken) => {
+            // Nothing is served yet; what openraft says of its end changes nothing.
+            let _ = raft.shutdown().await;
+            return Err(taken.into());
+        }
+    };
     tracing::info!(
         applied = shared.applied.borrow().saturating_sub(1),
         took_ms = Clock.monotonic().since(begun).as_millis(),
         "what was committed is applied; the peers are answered"
     );
-    let standing = {
-        let metrics = raft.server_metrics();
-        let it = metrics.borrow_watched();
-        let votes = it.membership_config.voter_ids().any(|id| id == it.id);
-        Standing { term: it.vote.leader_id.term, is_learner: !votes, ..Standing::default() }
-    };
+    let standing = standing(&raft);
 
     let inner = Arc::new(Inner {
         shared,
@@ -207,20 +210,37 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     tasks.spawn(Arc::clone(&inner).end_leases());
     tasks.spawn(Arc::clone(&inner).publish(published));
     tasks.spawn(Arc::clone(&inner).campaign_early());
-    let ports = listen(ports)?.into_iter().map(|listener| {
+    tasks.serve(answer(listeners, &inner, &limits));
+    Ok(Node { inner, tasks })
+}
+
+/// Answers the peers until the node stops.
+fn answer(
+    listeners: Vec<TcpListener>,
+    inner: &Arc<Inner>,
+    limits: &Limits,
+) -> impl Future<Output = ()> + use<> {
+    let ports = listeners.into_iter().map(|listener| {
         let mut stopping = inner.stopping.subscribe();
         let hearing = inner.links.peers.hearing();
-        let (door, limits) = (Arc::clone(&inner), limits.clone());
+        let (door, limits, clock) = (Arc::clone(inner), limits.clone(), inner.shared.clock);
         serve(listener, Server { door, limits, hearing, clock }, async move {
             // An error means that the node is gone.
             let _ = stopping.wait_for(|it| *it).await;
         })
     });
     let ports = join_all(ports.collect::<Vec<_>>());
-    tasks.serve(async move {
+    async move {
         ports.await;
-    });
-    Ok(Node { inner, tasks })
+    }
+}
+
+/// How the node stands before anything has happened.
+fn standing(raft: &Raft) -> Standing {
+    let metrics = raft.server_metrics();
+    let it = metrics.borrow_watched();
+    let votes = it.membership_config.voter_ids().any(|id| id == it.id);
+    Standing { term: it.vote.leader_id.term, is_learner: !votes, ..Standing::default() }
 }
 
 fn tell_read(log: &Log, replicated: &Replicated, begun: Moment) {
@@ -233,12 +253,6 @@ fn tell_read(log: &Log, replicated: &Replicated, begun: Moment) {
         took_ms = Clock.monotonic().since(begun).as_millis(),
         "the data is read"
     );
-}
-
-/// Lets peers connect.
-fn listen(ports: Vec<TcpSocket>) -> Result<Vec<TcpListener>, StartError> {
-    let listening = ports.into_iter().map(|it| it.listen(BACKLOG));
-    listening.collect::<Result<_, _>>().map_err(StartError::Port)
 }
 
 /// What the transport keeps to: room for one request of the largest kind beside the entries of a

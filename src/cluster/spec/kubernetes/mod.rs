@@ -233,7 +233,8 @@ pub struct PodTemplateSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub termination_grace_period_seconds: Option<u64>,
-    /// When images are pulled. Default: `IfNotPresent`.
+    /// When images are pulled. Default: Kubernetes' own, `Always` for the tag latest and
+    /// `IfNotPresent` for any other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
     /// The secrets, in the cluster's namespace, that images are pulled with.
@@ -277,11 +278,11 @@ pub struct SecurityContextSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub run_as_user: Option<u64>,
-    /// The group. Default: 65532.
+    /// The group. Default: of the user's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub run_as_group: Option<u64>,
-    /// The group that the volume belongs to. Default: 65532.
+    /// The group that the volume belongs to. Default: the container's group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub fs_group: Option<u64>,

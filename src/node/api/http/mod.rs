@@ -18,20 +18,30 @@ use crate::node::replica::Replica;
 
 /// Every route.
 pub(super) fn routes<R: Replica>(api: Arc<Api<R>>) -> Router {
+    looks()
+        .route("/version", any(version))
+        .route("/v2/members", any(members::members::<R>))
+        .route("/v2/members/", any(members::members::<R>))
+        .route("/v2/members/{rest}", any(members::member::<R>))
+        .route("/v3/{*rest}", any(gateway))
+        .with_state(api)
+}
+
+/// Those that a port has which is for metrics only.
+pub(super) fn metrics_routes<R: Replica>(api: Arc<Api<R>>) -> Router {
+    looks().with_state(api)
+}
+
+/// What whoever watches over the member asks.
+fn looks<R: Replica>() -> Router<Arc<Api<R>>> {
     Router::new()
         .route("/health", any(health::health::<R>))
         .route("/livez", any(health::livez::<R>))
         .route("/livez/{check}", any(health::livez_one::<R>))
         .route("/readyz", any(health::readyz::<R>))
         .route("/readyz/{check}", any(health::readyz_one::<R>))
-        .route("/version", any(version))
         .route("/metrics", any(metrics::<R>))
-        .route("/v2/members", any(members::members::<R>))
-        .route("/v2/members/", any(members::members::<R>))
-        .route("/v2/members/{rest}", any(members::member::<R>))
-        .route("/v3/{*rest}", any(gateway))
         .fallback(not_found)
-        .with_state(api)
 }
 
 async fn version(method: Method) -> Response {
