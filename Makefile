@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prepare prepare-build up verify lint test e2e e2e-kind image fix generate bench torture mutants
+.PHONY: help prepare prepare-build up verify lint test scenarios e2e e2e-testbed image fix generate bench torture mutants
 
 # A toolchain that `prepare` has just installed is not yet on the caller's PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -16,8 +16,9 @@ OUT = $(or $(CARGO_TARGET_DIR),target)
 every     := $(wildcard tests/*.rs) $(patsubst %/,%,$(dir $(wildcard tests/*/main.rs)))
 SCENARIOS := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios%,$t),--test $t)))
 # `durability` runs clusters at full load, so one at a time; its long rounds are in `make torture`.
+# `e2e` needs a Kubernetes.
 # The planner's walk is long, and needs nothing that does I/O: built on its own, and optimised.
-OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability,$t),,--test $t)))
+OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability e2e,$t),,--test $t)))
 PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
 SCENARIO_THREADS ?= 2
 ROUNDS ?= 5
@@ -36,11 +37,11 @@ up: prepare-build ## Build, then run a cluster in the foreground: make up ARGS="
 	@exec $(OUT)/release/quorate up $(ARGS)
 
 verify: prepare ## All that CI runs; changes no tracked file
-	@sh scripts/unchanged.sh $(MAKE) lint test e2e
+	@sh scripts/unchanged.sh $(MAKE) lint test scenarios
 
 lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whether generated files are stale
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features e2e-writer -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
 	cargo check --locked --no-default-features
 	@sh scripts/generated.sh --check
@@ -52,12 +53,15 @@ test: prepare ## Every test but the scenarios
 	cargo test $(PLANNER) -- --nocapture
 	cargo test --locked --doc
 
-e2e: prepare ## The scenarios: real clusters that get broken, on our engine and on an upstream etcd
+scenarios: prepare ## Real clusters on this machine that get broken, on our engine and on an upstream etcd
 	cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
 	QUORATE_TEST_ENGINE=etcd cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
 
-e2e-kind: prepare-build ## The operator in a kind cluster of its own; KIND_IMAGE chooses its node image
-	@sh scripts/with-kind.sh cargo test --locked --test e2e -- --nocapture --test-threads=1 $(ARGS)
+e2e: prepare-build ## The operator in a kind cluster of its own; KIND_IMAGE chooses its node image
+	@sh scripts/with-kind.sh sh scripts/e2e.sh $(ARGS)
+
+e2e-testbed: prepare-build ## The operator on several real kubelets of one machine: TESTBED=its directory
+	@sh scripts/e2e-testbed.sh $(ARGS)
 
 image: prepare-build ## The container image, as an archive: target/image/quorate.tar
 	@sh scripts/make-image.sh $(ARGS)
@@ -78,7 +82,7 @@ torture: prepare ## The deep walk, logs and nodes without power, then ROUNDS=5 t
 	QUORATE_WALK=deep cargo test $(PLANNER) -- --nocapture
 	cargo test --locked --test log -- --ignored --nocapture torture
 	cargo test --locked --test durability -- --include-ignored --nocapture --test-threads=1
-	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; $(MAKE) e2e || exit 1; done
+	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; $(MAKE) scenarios || exit 1; done
 
 mutants: prepare ## Seed faults into the planner; each must fail a test
 	@sh scripts/mutants.sh
