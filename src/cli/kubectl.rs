@@ -139,7 +139,7 @@ async fn all(asker: &Asker, output: Output) -> anyhow::Result<ExitCode> {
             now(&status),
         ]);
     }
-    align(&rows).iter().for_each(|row| println!("{row}"));
+    print_rows(&rows);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -164,7 +164,7 @@ async fn one(asker: &Asker, name: &str, output: Output) -> anyhow::Result<ExitCo
                 dash(m.volume.clone()),
             ]);
         }
-        align(&rows).iter().for_each(|row| println!("{row}"));
+        print_rows(&rows);
         let now = now(&status);
         if !now.is_empty() {
             println!("now: {now}");
@@ -175,6 +175,12 @@ async fn one(asker: &Asker, name: &str, output: Output) -> anyhow::Result<ExitCo
         (true, Some("Ready")) => 0,
         (true, _) => DEGRADED,
     }))
+}
+
+fn print_rows<const N: usize>(rows: &[[String; N]]) {
+    for row in align(rows) {
+        println!("{row}");
+    }
 }
 
 fn role_word(role: Role) -> &'static str {

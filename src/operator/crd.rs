@@ -41,7 +41,6 @@ pub fn crd() -> Result<CustomResourceDefinition, CrdError> {
         singular: Some("etcdcluster".to_owned()),
         short_names: Some(vec!["etcd".to_owned()]),
         categories: Some(vec!["quorate".to_owned()]),
-        ..CustomResourceDefinitionNames::default()
     };
     Ok(CustomResourceDefinition {
         metadata: ObjectMeta {

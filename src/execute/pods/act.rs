@@ -121,7 +121,7 @@ impl Pods {
     /// What would be planned now (safety 6).
     async fn plan_again(&mut self, wanted: &Wanted) -> Result<Step, PodsError> {
         let world = self.look().await?;
-        let fresh = self.conclude(wanted, &world)?;
+        let fresh = self.conclude(wanted, &world);
         Ok(next_step(wanted, &fresh))
     }
 

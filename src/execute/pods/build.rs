@@ -286,15 +286,14 @@ impl Plans<'_> {
         let security = template.security_context.clone().unwrap_or_default();
         let user = security.run_as_user.unwrap_or(USER);
         let group = security.run_as_group.unwrap_or(user);
-        let data = match volume {
-            Some(claim) => json!({"name": "data", "persistentVolumeClaim": {"claimName": claim}}),
-            None => {
-                let limit = match self.spec().storage() {
-                    Storage::EmptyDir(directory) => directory.size_limit,
-                    Storage::Volume(_) => None,
-                };
-                json!({"name": "data", "emptyDir": {"sizeLimit": limit}})
-            }
+        let data = if let Some(claim) = volume {
+            json!({"name": "data", "persistentVolumeClaim": {"claimName": claim}})
+        } else {
+            let limit = match self.spec().storage() {
+                Storage::EmptyDir(directory) => directory.size_limit,
+                Storage::Volume(_) => None,
+            };
+            json!({"name": "data", "emptyDir": {"sizeLimit": limit}})
         };
         let is_upstream = self.spec().engine() == Engine::Etcd;
         let mut volumes = vec![data];
@@ -432,7 +431,8 @@ fn restricted() -> Value {
 /// Eight hex digits that change with the content.
 fn digest(content: &Value) -> String {
     let hash = Sha1::digest(content.to_string());
-    hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    let first = hash.iter().take(4).fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
+    format!("{first:08x}")
 }
 
 /// Kubernetes takes an absent field for its default; a null it may not.

@@ -223,7 +223,7 @@ impl Executor for Pods {
             Some(world) => world,
             None => self.look().await?,
         };
-        let seen = self.conclude(wanted, &world)?;
+        let seen = self.conclude(wanted, &world);
         self.details = world
             .shown
             .iter()

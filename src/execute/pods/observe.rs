@@ -118,11 +118,7 @@ impl Pods {
     }
 
     /// The whole observation, from a reading.
-    pub(super) fn conclude(
-        &mut self,
-        wanted: &Wanted,
-        world: &World,
-    ) -> Result<Observed, PodsError> {
+    pub(super) fn conclude(&mut self, wanted: &Wanted, world: &World) -> Observed {
         let now = world.now;
         let lead = world.statuses.values().map(|s| s.raft_index).max().unwrap_or(0);
         let names: BTreeSet<NodeName> =
@@ -142,12 +138,12 @@ impl Pods {
             let quorum_answers = world.members.known().is_some();
             let since = self.memory.note(&name, &process, health, quorum_answers, now);
             let seen =
-                self.node_seen(wanted, &name, &place, (process, since, health), &shown, world)?;
+                self.node_seen(wanted, &name, &place, (process, since, health), &shown, world);
             nodes.insert(name, seen);
         }
         let first_seen = self.memory.list(world.members.known(), now);
         let record = self.status().record();
-        Ok(Observed { now, record, members: world.members.clone(), first_seen, nodes })
+        Observed { now, record, members: world.members.clone(), first_seen, nodes }
     }
 
     /// A pod that waits for a volume which is gone will never be more than that. One whose member
@@ -173,7 +169,7 @@ impl Pods {
         (process, since, health): (Process, crate::execute::memory::Since, Health),
         shown: &Shown,
         world: &World,
-    ) -> Result<NodeSeen, PodsError> {
+    ) -> NodeSeen {
         let drafted = self.drafts.contains_key(name);
         let word = world.words.get(name).filter(|_| !drafted);
         let runs = matches!(process, Process::Running { .. });
@@ -182,18 +178,18 @@ impl Pods {
             Process::Stopped | Process::Running { .. } => shown.exit.clone(),
             Process::Preparing | Process::Unknown(_) => None,
         };
-        Ok(NodeSeen {
+        NodeSeen {
             process_since: since.process,
             unhealthy_since: since.unhealthy,
             stamp: self.stamp(name, place, word.and_then(|w| w.stamp.clone()), world),
             disk: self.disk(name, place, &process, shown, world),
             data_gone: runs && (volume_lost || word.is_some_and(|w| w.data_gone)),
             peer_url: place.started.then(|| self.names.at(&self.object.spec, &place.pod).peer_url),
-            outdated: !drafted && self.is_outdated(wanted, name, place, runs, world)?,
+            outdated: !drafted && self.is_outdated(wanted, name, place, runs, world),
             exit,
             process,
             health,
-        })
+        }
     }
 
     /// Whose place this is: as the node says, or said when it was last heard; a member that is to
@@ -281,16 +277,16 @@ impl Pods {
         place: &Place,
         runs: bool,
         world: &World,
-    ) -> Result<bool, PodsError> {
-        let Some(pod) = world.pods.get(&place.pod) else { return Ok(false) };
+    ) -> bool {
+        let Some(pod) = world.pods.get(&place.pod) else { return false };
         let on_delete = self.object.spec.update_strategy() == UpdateStrategy::OnDelete;
         if !wanted.nodes.contains_key(name) || runs && on_delete {
-            return Ok(false);
+            return false;
         }
         let config = render::node_config(wanted, &[], name, "");
         let digest = self.plans().digest(&self.plans().config(config));
         let made_from = pod.metadata.annotations.as_ref().and_then(|a| a.get(DIGEST));
-        Ok(made_from != Some(&digest))
+        made_from != Some(&digest)
     }
 
     /// Where a node's clients reach it from here.

@@ -69,10 +69,9 @@ impl Pods {
         status.replicas = u32::try_from(seen.nodes.len()).unwrap_or(u32::MAX);
         status.selector = self.names.selector();
         status.members = self.members(wanted, seen);
-        let count = |keep: &dyn Fn(&MemberStatus) -> bool| {
-            u32::try_from(status.members.iter().filter(|m| keep(m)).count()).unwrap_or(u32::MAX)
-        };
-        status.ready_replicas = count(&|m| m.role == Some(Role::Voter) && m.health == "Healthy");
+        let is_ready = |m: &&MemberStatus| m.role == Some(Role::Voter) && m.health == "Healthy";
+        let ready = status.members.iter().filter(is_ready).count();
+        status.ready_replicas = u32::try_from(ready).unwrap_or(u32::MAX);
         if let Some(list) = list {
             let voters = list.members.iter().filter(|m| m.role == Role::Voter).count();
             status.voting_members = u32::try_from(voters).unwrap_or(u32::MAX);

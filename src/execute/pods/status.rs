@@ -81,7 +81,7 @@ pub struct ClusterStatus {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "any_object")]
     pub places: BTreeMap<NodeName, Place>,
-    /// Available, Progressing, Degraded, Paused, RecoveryRequired.
+    /// Available, Progressing, Degraded, Paused and `RecoveryRequired`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
