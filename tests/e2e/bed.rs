@@ -143,12 +143,8 @@ impl Bed {
         let of = |field: &str| object["metadata"][field].as_str().map(ToOwned::to_owned);
         let (name, namespace) = (of("name").expect("a name"), of("namespace"));
         let how = PatchParams::apply("quorate-e2e").force();
-        let applied = self.api(version, kind, namespace.as_deref()).patch(
-            &name,
-            &how,
-            &Patch::Apply(&object),
-        );
-        if let Err(error) = applied.await {
+        let api = self.api(version, kind, namespace.as_deref());
+        if let Err(error) = api.patch(&name, &how, &Patch::Apply(&object)).await {
             panic!("cannot apply {kind} {name}: {error}");
         }
     }
@@ -185,13 +181,13 @@ impl Bed {
     }
 
     /// Where a failed scenario leaves what was seen.
-    pub(crate) fn out(&self) -> PathBuf {
+    pub(crate) fn out() -> PathBuf {
         variable("QUORATE_E2E_OUT")
             .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e"), PathBuf::from)
     }
 
     /// Whether failed scenarios are to be left as they are.
-    pub(crate) fn keeps(&self) -> bool {
+    pub(crate) fn keeps() -> bool {
         variable("QUORATE_E2E_KEEP").is_some()
     }
 }

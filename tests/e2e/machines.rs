@@ -41,12 +41,22 @@ async fn breaks_machines() -> bool {
     Bed::open().await.is_some_and(|bed| bed.breaks_machines())
 }
 
+/// Three machines, whatever a scenario before this one has left: each is to hold one member.
+async fn all_machines(it: &Scenario) {
+    for machine in ["1", "2", "3"] {
+        it.bed.testbed(&["heal", machine]);
+        it.bed.testbed(&["node", "start", machine]);
+        is_ready(it, machine).await;
+    }
+}
+
 #[tokio::test]
 async fn a_machine_that_is_lost_and_deleted_is_replaced_and_one_that_comes_back_is_used_again() {
     if !breaks_machines().await {
         return;
     }
     scenario("machine-lost", async |it| {
+        all_machines(it).await;
         let stays = it.stays().await;
         it.make(json!({"replicas": 3})).await;
         let (member, machine) = victim(it, &stays).await;
@@ -79,6 +89,7 @@ async fn a_machine_that_cannot_be_heard_for_a_while_keeps_its_member() {
         return;
     }
     scenario("partition", async |it| {
+        all_machines(it).await;
         let stays = it.stays().await;
         // The delay is longer than the partition: nothing is to be replaced.
         it.make(json!({"replicas": 3, "remediation": {"unhealthySeconds": 600}})).await;

@@ -66,7 +66,7 @@ pub(crate) async fn scenario(name: &str, body: impl AsyncFnOnce(&Scenario)) {
     }
     it.watch.is_ending(true);
     it.bring_back_operator().await;
-    if result.is_ok() || !it.bed.keeps() {
+    if result.is_ok() || !Bed::keeps() {
         it.bed.forget(&it.namespace).await;
     }
     if let Err(panic) = result {
@@ -94,7 +94,7 @@ impl Scenario {
 
     /// Writes down all that was seen, for whoever looks for the cause.
     async fn leave(&self, name: &str) {
-        let folder = self.bed.out().join(name);
+        let folder = Bed::out().join(name);
         // A folder that cannot be made shows in the writes below.
         let _ = fs::create_dir_all(&folder);
         let mut cluster = json!(self.object().await);
@@ -109,15 +109,14 @@ impl Scenario {
             .map(|it| format!("{} {}", it.data["regarding"]["name"], it.data["note"]))
             .collect();
         let yaml = |value: &Value| serde_yaml::to_string(value).unwrap_or_default();
-        let mut log = operator::log(&self.bed).await;
-        log =
-            log.lines().filter(|l| l.contains(&self.namespace)).map(|l| format!("{l}\n")).collect();
+        let log = operator::log(&self.bed).await;
+        let log: Vec<_> = log.lines().filter(|line| line.contains(&self.namespace)).collect();
         let mut files = vec![
             ("story.txt", self.watch.story()),
             ("cluster.yaml", yaml(&cluster)),
             ("pods.yaml", yaml(&json!(self.pods().await))),
             ("events.txt", events.join("\n")),
-            ("operator.log", log),
+            ("operator.log", log.join("\n")),
         ];
         if let Some(writer) = self.writer.get() {
             files.push(("writer.log", writer.log().await));

@@ -136,7 +136,7 @@ where
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             match event {
                 Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                    take(&mut seen, object, false)
+                    take(&mut seen, object, false);
                 }
                 Ok(Event::Delete(object)) => take(&mut seen, object, true),
                 Ok(Event::Init | Event::InitDone) => {}
