@@ -92,6 +92,8 @@ pub async fn run(
     // A watch waits for minutes; a call of a turn that hangs holds up its cluster.
     let mut calls = config.clone();
     calls.read_timeout = Some(CALL_LIMIT);
+    // A refusal (an eviction that the budget forbids) is looked at anew, not repeated as it was.
+    calls.default_retry = false;
     let watches = kube::Client::try_from(config).map_err(|e| none(Box::new(e)))?;
     let kube = kube::Client::try_from(calls).map_err(|e| none(Box::new(e)))?;
     let clients = Clients { kube, watches };

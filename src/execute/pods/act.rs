@@ -21,6 +21,8 @@ use crate::execute::change::{self, Change, not_now};
 use crate::plan::{StartNode, Step, StopReason, next_step};
 use crate::render::{self, InitialState, NodeConfig};
 
+/// What lasts no longer than this is not told.
+const A_MOMENT_MS: u64 = 2_000;
 /// A container that ended this long ago is not left to the kubelet's growing pauses.
 const BACK_OFF_MS: u64 = 10_000;
 
@@ -103,6 +105,9 @@ impl Pods {
             }
             Step::ForgetNode { node, .. } => self.forget(wanted, seen, step, node).await,
             Step::Wait { .. } | Step::Blocked { .. } | Step::Done => {
+                if self.is_a_moment(seen, step) {
+                    return Ok(Outcome::Done);
+                }
                 if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
                     return Ok(refusal);
                 }
@@ -112,6 +117,17 @@ impl Pods {
                 Ok(Outcome::Done)
             }
         }
+    }
+
+    /// Whether all was well until a moment ago and something is waited for: one answer that came
+    /// late is not worth telling.
+    fn is_a_moment(&mut self, seen: &Observed, step: &Step) -> bool {
+        if !matches!(step, Step::Wait { .. }) || self.status().operation.is_some() {
+            self.waits_since = None;
+            return false;
+        }
+        let since = *self.waits_since.get_or_insert(seen.now);
+        self.status().phase.as_deref() == Some("Ready") && seen.now.since(since) < A_MOMENT_MS
     }
 
     fn change(&self) -> Change<'_> {

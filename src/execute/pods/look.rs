@@ -115,7 +115,7 @@ impl Pods {
             .iter()
             .map(|(n, s)| (n.clone(), MemberFigures { status: s.clone(), at: now }))
             .collect();
-        let stranded = self.stranded(&pods, &claims).await?;
+        let stranded = self.stranded(&words, &claims).await?;
         Ok(World { now, pods, claims, stranded, words, shown, statuses, excused, members })
     }
 
@@ -136,19 +136,16 @@ impl Pods {
     }
 
     /// The volumes that only one machine can reach, where that machine is gone: its Node was
-    /// deleted, or a person says it is out of service. Asked only where a pod cannot be placed.
+    /// deleted, or a person says it is out of service. Asked only where no node answers.
     async fn stranded(
         &self,
-        pods: &BTreeMap<String, Pod>,
+        words: &BTreeMap<NodeName, NodeWord>,
         claims: &BTreeMap<String, PersistentVolumeClaim>,
     ) -> Result<BTreeSet<String>, PodsError> {
         let mut stranded = BTreeSet::new();
-        for place in self.status().places.values() {
-            let pod = pods.get(&place.pod);
-            let doubtful = pod.is_some_and(|pod| {
-                judge::is_unscheduled(pod) || pod.metadata.deletion_timestamp.is_some()
-            });
-            let claim = place.volume.as_ref().filter(|_| doubtful).and_then(|v| claims.get(v));
+        for (node, place) in &self.status().places {
+            let is_heard = words.contains_key(node);
+            let claim = place.volume.as_ref().filter(|_| !is_heard).and_then(|v| claims.get(v));
             if let Some((name, claim)) = place.volume.as_ref().zip(claim)
                 && self.is_stranded(claim).await?
             {

@@ -111,6 +111,8 @@ pub struct Pods {
     kept: Option<((Option<i64>, usize), Timestamp)>,
     /// Volumes that could not be made as large as this.
     cannot_grow: BTreeMap<String, String>,
+    /// Since when something is waited for that the status does not tell yet.
+    waits_since: Option<Timestamp>,
     /// Something was made or given up since nothing was left to prune.
     is_dirty: bool,
     writes: Writes,
@@ -153,6 +155,7 @@ impl Pods {
             incarnations: BTreeMap::new(),
             kept: None,
             cannot_grow: BTreeMap::new(),
+            waits_since: None,
             is_dirty: true,
             writes: Writes::default(),
         }

@@ -100,11 +100,13 @@ impl Pods {
     }
 
     fn is_retired(&self, place: &Place, world: &World) -> bool {
-        self.is_over(place, world)
-            && world.pods.get(&place.pod).is_none_or(|pod| {
+        let is_gone = || {
+            world.pods.get(&place.pod).is_none_or(|pod| {
                 let until = pod.metadata.deletion_timestamp.as_ref();
                 until.is_some_and(|at| world.now.since(judge::millis(&at.0)) > UNREACHABLE_MS)
             })
+        };
+        self.is_over(place, world) && (is_gone() || is_stranded(place, world))
     }
 
     /// The member that a place was started for: as written down, or as the founding makes it.
@@ -154,6 +156,10 @@ impl Pods {
         let is_waiting = shown.process == Process::Preparing
             && world.pods.get(&place.pod).is_some_and(judge::is_unscheduled);
         let is_taken = world.pods.contains_key(&place.pod) && self.is_over(place, world);
+        // With its machine, whatever its pod still seems to be.
+        if is_stranded(place, world) {
+            return Process::Stopped;
+        }
         match &shown.process {
             Process::Stopped if is_taken => Process::Preparing,
             Process::Preparing if is_lost && is_waiting && !is_taken => Process::Stopped,
@@ -247,11 +253,14 @@ impl Pods {
                 if let Some(disk) = shown.last_word.as_ref().and_then(|w| w.disk.clone()) {
                     return disk;
                 }
-                let gone = match &place.volume {
-                    Some(_) => place.started && claim.is_none(),
-                    // What lies in the pod itself goes with it.
-                    None => !world.pods.contains_key(&place.pod),
-                };
+                // Until the cluster is known to be founded, what is not there may not have been
+                // made yet. Its node then waits at the barrier, where those with data end it.
+                let gone = founded
+                    && match &place.volume {
+                        Some(_) => place.started && claim.is_none(),
+                        // What lies in the pod itself goes with it.
+                        None => !world.pods.contains_key(&place.pod),
+                    };
                 let held = self.expected(place, noted, world).filter(|_| !gone);
                 held.map_or(Disk::Empty, Disk::Holds)
             }
@@ -293,4 +302,9 @@ impl Pods {
     pub(super) fn endpoint(&self, node: &NodeName) -> Option<String> {
         self.addresses.get(node).cloned()
     }
+}
+
+/// Whether a place's volume is on a machine that is gone.
+fn is_stranded(place: &Place, world: &World) -> bool {
+    place.volume.as_ref().is_some_and(|volume| world.stranded.contains(volume))
 }
