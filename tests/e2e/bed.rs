@@ -9,7 +9,7 @@ use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
 };
 use kube::core::Request;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -49,8 +49,11 @@ impl Bed {
             return None;
         };
         let or = |name: &str, default: &str| variable(name).unwrap_or_else(|| default.to_owned());
+        let mut config = Config::infer().await.expect("KUBECONFIG names a cluster");
+        // The client would repeat a refused eviction until it is allowed.
+        config.default_retry = false;
         let bed = Bed {
-            kube: Client::try_default().await.expect("KUBECONFIG names a cluster"),
+            kube: Client::try_from(config).expect("KUBECONFIG names a cluster"),
             image: or("QUORATE_E2E_IMAGE", "quorate:dev"),
             next: or("QUORATE_E2E_NEXT", "quorate:next"),
             writer: or("QUORATE_E2E_WRITER", "quorate-e2e-writer:dev"),
