@@ -26,7 +26,8 @@ async fn dies_after(it: &Scenario, n: u32, cluster: &str, is_well: impl AsyncFn(
         )
         .await
         {
-            Some(137) => Ok(true),
+            // By its own hand, or by a signal.
+            Some(134 | 137) => Ok(true),
             Some(code) => panic!("it ended with {code}"),
             None if is_well().await => Ok(false),
             None => Err(format!("{:?}", it.settled_of(cluster, 3).await)),
