@@ -201,7 +201,11 @@ pub(crate) async fn run_behind_faults(bed: &Bed, name: &str, namespace: &str) {
         "kind": "Config",
         "current-context": "faults",
         "contexts": [{"name": "faults", "context": {"cluster": "faults", "user": "nobody"}}],
-        "clusters": [{"name": "faults", "cluster": {"server": format!("http://{way}")}}],
+        "clusters": [{"name": "faults", "cluster": {
+            "server": format!("http://{way}"),
+            // Not used, but an image without any certificates needs one to be named.
+            "certificate-authority": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        }}],
         "users": [{"name": "nobody", "user": {}}],
     });
     let map = json!({
