@@ -117,6 +117,12 @@ fn schema() -> Value {
         "!has(self.nodes)",
         "nodes is for hosts outside of Kubernetes; write replicas: 3 instead",
     );
+    add_rule(
+        &mut spec,
+        "(has(self.peerPort) ? self.peerPort : 2380) == \
+         (has(oldSelf.peerPort) ? oldSelf.peerPort : 2380)",
+        "the peer port is part of the members' addresses and cannot be changed",
+    );
     if let Some(settings) = spec.pointer_mut("/properties/options/properties/settings") {
         add_rule(
             settings,

@@ -51,7 +51,8 @@ impl Events {
             reason: reason.to_owned(),
             // Kubernetes takes no more than 1 kB.
             note: Some(note.chars().take(900).collect()),
-            action: reason.to_owned(),
+            // Events that differ in nothing but the note are counted as one, with the first note.
+            action: note.chars().take(128).collect(),
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {

@@ -1,7 +1,8 @@
 //! The operator dies right after its n-th write to the API server, for every n: the next one goes
 //! on from there.
 
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams};
 use quorate::execute::pods::resource::ClusterObject;
 use serde_json::json;
 
@@ -59,6 +60,15 @@ async fn a_founding_is_finished_whichever_write_the_operator_died_after() {
             until("the cluster to go", seconds(60), async || match it.object_of(&name).await {
                 None => Ok(()),
                 Some(_) => Err("still there".to_owned()),
+            })
+            .await;
+            // Its pods go after it, and by nobody's plan.
+            let own = ListParams::default().labels(&format!("quorate.dev/cluster={name}"));
+            until("its pods to go", seconds(60), async || {
+                match it.api::<Pod>().list(&own).await.expect("pods").items.len() {
+                    0 => Ok(()),
+                    left => Err(format!("{left} are left")),
+                }
             })
             .await;
             it.watch.is_ending(false);
