@@ -57,7 +57,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/root" "$work/image/blobs/sha256" "$(dirname "$output")"
+mkdir -p "$work/rootfs" "$work/image/blobs/sha256" "$(dirname "$output")"
 
 sum() { sha256sum "$1" | cut -d' ' -f1; }
 size() { wc -c <"$1" | tr -d ' '; }
@@ -76,8 +76,8 @@ blob() {
     echo "$digest"
 }
 
-install -m 755 "$binary" "$work/root/quorate"
-pack "$work/layer.tar" "$work/root" quorate
+install -m 755 "$binary" "$work/rootfs/quorate"
+pack "$work/layer.tar" "$work/rootfs" quorate
 unpacked=$(sum "$work/layer.tar")
 gzip -9 -n "$work/layer.tar"
 layer_size=$(size "$work/layer.tar.gz")

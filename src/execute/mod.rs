@@ -58,3 +58,21 @@ pub async fn turn<E: Executor>(executor: &mut E, wanted: &Wanted) -> Result<Turn
     let outcome = executor.execute(wanted, &seen, &step).await?;
     Ok(Turn { seen, step, outcome })
 }
+
+/// A step's kind in one word, for figures and for tests.
+pub(crate) fn word(step: &Step) -> &'static str {
+    match step {
+        Step::Found { .. } => "found",
+        Step::Start { .. } => "start",
+        Step::Stop { .. } => "stop",
+        Step::MoveLeader { .. } => "move-leader",
+        Step::Remove { .. } => "remove",
+        Step::AddLearner { .. } => "add-learner",
+        Step::Promote { .. } => "promote",
+        Step::UpdatePeerUrls { .. } => "update-peer-urls",
+        Step::ForgetNode { .. } => "forget-node",
+        Step::Wait { .. } => "wait",
+        Step::Blocked { .. } => "blocked",
+        Step::Done => "done",
+    }
+}

@@ -6,11 +6,8 @@ use kube::api::{ListParams, LogParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use crate::execute::pods::REPLACE;
 use crate::execute::pods::resource::ClusterObject;
-
-/// The container that runs a member.
-const CONTAINER: &str = "etcd";
+use crate::execute::pods::{CONTAINER, REPLACE};
 
 /// Why the API server was asked in vain.
 #[derive(Debug, thiserror::Error)]

@@ -25,14 +25,12 @@ use super::{Clients, Options};
 use crate::clock::Clock;
 use crate::cluster::spec::DeletionPolicy;
 use crate::execute::pods::resource::ClusterObject;
-use crate::execute::pods::{Pods, PodsError};
+use crate::execute::pods::{CLUSTER, Pods, PodsError};
 use crate::execute::{self, Outcome, Turn};
 use crate::plan::Step;
 
 /// Keeps a resource until what its `deletionPolicy` asks for is done.
 const FINALIZER: &str = "quorate.dev/cluster";
-/// On every object of a cluster: its name.
-const CLUSTER: &str = "quorate.dev/cluster";
 
 /// After a step that was carried out.
 const AT_ONCE: Duration = Duration::from_millis(20);
@@ -177,7 +175,7 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
     let action = match turned? {
         Some(turn) => {
             let next = pause(&turn);
-            context.metrics.show(&key, pods, &turn);
+            context.metrics.show(&key, pods);
             context.events.tell(pods.object(), &turn).await;
             Action::requeue(next)
         }

@@ -8,7 +8,7 @@ use prometheus::{
 
 use super::controller::TurnError;
 use crate::execute::pods::Pods;
-use crate::execute::{Outcome, Turn};
+use crate::execute::{Outcome, Turn, word};
 use crate::plan::Step;
 
 /// The operator's metrics.
@@ -90,12 +90,14 @@ impl Metrics {
         match result {
             Err(_) => self.errors.with_label_values(&[cluster]).inc(),
             Ok(Some(turn)) => {
-                if let Some(step) = word(&turn.step) {
+                let is_passive =
+                    matches!(turn.step, Step::Wait { .. } | Step::Blocked { .. } | Step::Done);
+                if !is_passive {
                     let counter = match turn.outcome {
                         Outcome::Done => &self.steps,
                         Outcome::NotNow(_) => &self.refusals,
                     };
-                    counter.with_label_values(&[cluster, step]).inc();
+                    counter.with_label_values(&[cluster, word(&turn.step)]).inc();
                 }
             }
             Ok(None) => {}
@@ -103,7 +105,7 @@ impl Metrics {
     }
 
     /// Shows how a cluster is.
-    pub(super) fn show(&self, cluster: &str, pods: &Pods, _turn: &Turn) {
+    pub(super) fn show(&self, cluster: &str, pods: &Pods) {
         let status = pods.object().status.clone().unwrap_or_default();
         for health in HEALTHS {
             let count = status.members.iter().filter(|m| m.health == health).count();
@@ -130,19 +132,4 @@ impl Metrics {
     pub(super) fn text(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
-}
-
-fn word(step: &Step) -> Option<&'static str> {
-    Some(match step {
-        Step::Found { .. } => "found",
-        Step::Start { .. } => "start",
-        Step::Stop { .. } => "stop",
-        Step::MoveLeader { .. } => "move-leader",
-        Step::Remove { .. } => "remove",
-        Step::AddLearner { .. } => "add-learner",
-        Step::Promote { .. } => "promote",
-        Step::UpdatePeerUrls { .. } => "update-peer-urls",
-        Step::ForgetNode { .. } => "forget-node",
-        Step::Wait { .. } | Step::Blocked { .. } | Step::Done => return None,
-    })
 }

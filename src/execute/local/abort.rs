@@ -3,6 +3,7 @@
 //! `QUORATE_TEST_ABORT=remove:before` kills this process, as kill -9 would, right before its
 //! first removal; `found:2` right after the second first start of a founding.
 
+use crate::execute::word;
 use crate::plan::Step;
 
 const VARIABLE: &str = "QUORATE_TEST_ABORT";
@@ -24,22 +25,5 @@ fn at(step: &str, when: &str) {
         // Death is the point; nothing is left that could fail.
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    }
-}
-
-fn word(step: &Step) -> &'static str {
-    match step {
-        Step::Found { .. } => "found",
-        Step::Start { .. } => "start",
-        Step::Stop { .. } => "stop",
-        Step::MoveLeader { .. } => "move-leader",
-        Step::Remove { .. } => "remove",
-        Step::AddLearner { .. } => "add-learner",
-        Step::Promote { .. } => "promote",
-        Step::UpdatePeerUrls { .. } => "update-peer-urls",
-        Step::ForgetNode { .. } => "forget-node",
-        Step::Wait { .. } => "wait",
-        Step::Blocked { .. } => "blocked",
-        Step::Done => "done",
     }
 }

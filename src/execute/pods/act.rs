@@ -9,16 +9,15 @@ use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preco
 use serde_json::json;
 
 use super::build::StartAs;
-use super::place::{DIGEST, ROLE, STATE_PORT};
+use super::place::{DIGEST, ROLE};
 use super::status::{ClusterStatus, Place};
-use super::{Pods, PodsError, judge, random};
-use crate::client::peer;
+use super::{Pods, PodsError, judge, look, random};
 use crate::cluster::{
-    Founding, FoundingId, MemberId, NodeName, NodeWord, Observed, Phase, Role, Wanted,
+    Founding, FoundingId, MemberId, NodeName, Observed, Process, Role, Timestamp, Wanted,
 };
 use crate::execute::Outcome;
 use crate::execute::change::{self, Change, not_now};
-use crate::plan::{StartNode, Step, StopReason, next_step};
+use crate::plan::{RemoveReason, StartNode, Step, StopReason, next_step};
 use crate::render::{self, InitialState, NodeConfig};
 
 /// What lasts no longer than this is not told.
@@ -34,6 +33,9 @@ impl Pods {
         seen: &Observed,
         step: &Step,
     ) -> Result<Outcome, PodsError> {
+        if let Some(world) = self.read.take() {
+            self.keep(wanted, seen, &world).await?;
+        }
         if self.object.spec.is_paused() {
             let refusal = self.intend(wanted, seen, step, |_| ()).await?;
             return Ok(refusal.unwrap_or_else(|| not_now("the cluster is paused")));
@@ -46,37 +48,8 @@ impl Pods {
                 self.found(wanted, seen, step, nodes, *founding).await
             }
             Step::Start { nodes } => self.start(wanted, seen, step, nodes).await,
-            Step::Stop { node, member, why } => {
-                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
-                    return Ok(refusal);
-                }
-                self.stop(seen, node, *member, *why).await
-            }
-            Step::MoveLeader { from, to } => {
-                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
-                    return Ok(refusal);
-                }
-                let leader = self.endpoint_of(seen, *from);
-                Ok(self.change().move_leader(leader, *from, *to).await)
-            }
             Step::Remove { member, node, why } => {
-                if let Err(outcome) = self.change().may_remove(seen, *member).await {
-                    return Ok(outcome);
-                }
-                let now = self.clock.now();
-                let note = |status: &mut ClusterStatus| {
-                    let mut record = status.record();
-                    change::note_removal(&mut record, node.as_ref(), *member, *why, now);
-                    status.set_record(record);
-                };
-                if let Some(refusal) = self.intend(wanted, seen, step, note).await? {
-                    return Ok(refusal);
-                }
-                if let Some(node) = node {
-                    self.unlabel(node).await?;
-                }
-                let own = self.endpoint_of(seen, *member);
-                Ok(self.change().remove(own.as_ref(), *member).await)
+                self.remove(wanted, seen, step, (*member, node.as_ref(), *why)).await
             }
             Step::AddLearner { node, peer_url } => {
                 let draft = self.drafts.get(node).cloned();
@@ -91,32 +64,62 @@ impl Pods {
                 self.drafts.remove(node);
                 Ok(self.change().add_learner(node, peer_url).await)
             }
-            Step::Promote { member, .. } => {
-                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
-                    return Ok(refusal);
-                }
-                Ok(self.change().promote(*member).await)
-            }
-            Step::UpdatePeerUrls { member, peer_urls, .. } => {
-                if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
-                    return Ok(refusal);
-                }
-                Ok(self.change().update_peer_urls(*member, peer_urls).await)
-            }
             Step::ForgetNode { node, .. } => self.forget(wanted, seen, step, node).await,
-            Step::Wait { .. } | Step::Blocked { .. } | Step::Done => {
-                if self.is_a_moment(seen, step) {
-                    return Ok(Outcome::Done);
-                }
+            _ if self.is_a_moment(seen, step) => Ok(Outcome::Done),
+            _ => {
                 if let Some(refusal) = self.intend(wanted, seen, step, |_| ()).await? {
                     return Ok(refusal);
                 }
-                if *step == Step::Done {
-                    self.prune().await?;
-                }
-                Ok(Outcome::Done)
+                self.carry_out(seen, step).await
             }
         }
+    }
+
+    /// The steps of which nothing has to be remembered but that they were begun.
+    async fn carry_out(&mut self, seen: &Observed, step: &Step) -> Result<Outcome, PodsError> {
+        match step {
+            Step::Stop { node, member, why } => self.stop(seen, node, *member, *why).await,
+            Step::MoveLeader { from, to } => {
+                let leader = self.endpoint_of(seen, *from);
+                Ok(self.change().move_leader(leader, *from, *to).await)
+            }
+            Step::Promote { member, .. } => Ok(self.change().promote(*member).await),
+            Step::UpdatePeerUrls { member, peer_urls, .. } => {
+                Ok(self.change().update_peer_urls(*member, peer_urls).await)
+            }
+            Step::Done => {
+                self.prune().await?;
+                Ok(Outcome::Done)
+            }
+            _ => Ok(Outcome::Done),
+        }
+    }
+
+    async fn remove(
+        &mut self,
+        wanted: &Wanted,
+        seen: &Observed,
+        step: &Step,
+        (member, node, why): (MemberId, Option<&NodeName>, RemoveReason),
+    ) -> Result<Outcome, PodsError> {
+        let now = self.clock.now();
+        let note = |status: &mut ClusterStatus| {
+            let mut record = status.record();
+            change::note_removal(&mut record, node, member, why, now);
+            status.set_record(record);
+        };
+        if let Some(refusal) = self.intend(wanted, seen, step, note).await? {
+            return Ok(refusal);
+        }
+        if let Some(node) = node {
+            self.unlabel(node).await?;
+        }
+        let own = self.endpoint_of(seen, member);
+        // Last, so that nothing is waited for between this look and the act.
+        if let Err(outcome) = self.change().may_remove(seen, member).await {
+            return Ok(outcome);
+        }
+        Ok(self.change().remove(own.as_ref(), member).await)
     }
 
     /// Whether all was well until a moment ago and something is waited for: one answer that came
@@ -428,8 +431,10 @@ impl Pods {
         {
             return Ok(not_now(format!("{node} runs member {runs}, not {expected}")));
         }
-        if why == StopReason::Unfounded && has_left_the_barrier(&pod).await {
-            return Ok(not_now(format!("{node} has left the barrier")));
+        if why == StopReason::Unfounded
+            && let Some(refusal) = may_have_founded(node, &pod, self.clock.now()).await
+        {
+            return Ok(refusal);
         }
         if pod.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
@@ -503,13 +508,17 @@ impl Pods {
     }
 }
 
-/// Whether a founding node's engine runs, as it says itself.
-async fn has_left_the_barrier(pod: &Pod) -> bool {
-    let Some(ip) = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()) else { return false };
-    let url = format!("http://{ip}:{STATE_PORT}/state");
-    let Ok(answer) = peer::get(&url, super::PROBE_LIMIT).await else { return false };
-    let word: Option<NodeWord> = serde_json::from_slice(&answer.body).ok();
-    word.is_some_and(|word| word.phase == Phase::Running)
+/// Why a founding node is not stopped: its engine runs, or it cannot be asked whether it does.
+async fn may_have_founded(node: &NodeName, pod: &Pod, now: Timestamp) -> Option<Outcome> {
+    let word = match look::address(pod) {
+        Some(address) => look::ask_word(&address).await,
+        None => None,
+    };
+    match judge::pod(Some(pod), word.as_ref(), None, now).process {
+        // What runs and does not answer may be past the barrier.
+        Process::Running { .. } => Some(not_now(format!("{node} may have left the barrier"))),
+        Process::Stopped | Process::Preparing | Process::Unknown(_) => None,
+    }
 }
 
 /// Deletes only the object that was looked at.

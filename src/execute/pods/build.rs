@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
 use super::place::{
-    DIGEST, FOUNDING_ID, FOUNDING_NODES, NODE, Names, PLACE, ROLE, STATE_PORT, TOKEN, client_ports,
-    peer_port,
+    CONTAINER, DIGEST, FOUNDING_ID, FOUNDING_NODES, NODE, Names, PLACE, ROLE, STATE_PORT, TOKEN,
+    client_ports, peer_port,
 };
 use super::resource::ClusterObject;
 use super::status::Place;
@@ -394,7 +394,7 @@ impl Plans<'_> {
         // lost quorum, and never get to find it again.
         let lives = json!({"path": "/livez", "port": "state"});
         json!({
-            "name": "etcd",
+            "name": CONTAINER,
             "image": image,
             "imagePullPolicy": template.image_pull_policy,
             "command": [quorate],

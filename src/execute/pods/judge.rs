@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PersistentVolumeClaim, Pod};
 
-use super::place::{CLUSTER_ID, FOUNDING_ID, INCARNATION, MEMBER_ID};
+use super::place::{CLUSTER_ID, CONTAINER, FOUNDING_ID, INCARNATION, MEMBER_ID};
 use crate::cluster::{
     Exit, ExitKind, Identity, Incarnation, MemberId, NodeWord, Phase, Process, Timestamp,
 };
@@ -73,7 +73,7 @@ pub(super) fn pod(
     }
     let inits = status.init_container_statuses.unwrap_or_default();
     let main = status.container_statuses.unwrap_or_default();
-    let main = main.iter().find(|c| c.name == "etcd");
+    let main = main.iter().find(|c| c.name == CONTAINER);
     if let Some(what) = inits.iter().chain(main).find_map(hopeless) {
         shown.detail = Some(what.clone());
         shown.ended_at = Some(now);

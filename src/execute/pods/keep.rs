@@ -66,8 +66,8 @@ impl Pods {
         }
         status.set_record(record);
         self.name_founders(&mut status);
-        self.write_status(status).await?;
-        if asked.is_some() {
+        let is_written = self.write_status(status).await?.is_none();
+        if asked.is_some() && is_written {
             let patch = json!({"metadata": {"annotations": {REPLACE: Value::Null}}});
             let api = self.api::<ClusterObject>();
             let name = self.names.cluster.clone();
@@ -248,8 +248,10 @@ impl Pods {
         }
         let places = self.status().places.clone();
         let in_use: BTreeSet<_> = places.values().map(|place| &place.pod).collect();
-        for (name, pod) in &world.pods {
-            if !in_use.contains(name) {
+        let strays: Vec<_> = world.pods.iter().filter(|(name, _)| !in_use.contains(name)).collect();
+        // One that another operator has just made is in the status that it wrote before.
+        if !strays.is_empty() && self.is_current().await? {
+            for (_, pod) in strays {
                 self.delete_pod(pod).await?;
             }
         }
@@ -265,10 +267,20 @@ impl Pods {
         Ok(())
     }
 
+    /// Whether nobody has changed the resource since it was read or written here.
+    async fn is_current(&self) -> Result<bool, PodsError> {
+        let live = self.api::<ClusterObject>().get_opt(&self.names.cluster).await;
+        let live = live.map_err(PodsError::api("read the cluster"))?;
+        Ok(live.is_some_and(|live| {
+            live.metadata.resource_version == self.object.metadata.resource_version
+        }))
+    }
+
     /// Once all is as wanted: drops configurations that no pod uses, and of the volumes that no
     /// place uses all but the newest of each node, kept for undo.
     pub(super) async fn prune(&mut self) -> Result<(), PodsError> {
-        if !self.is_dirty {
+        // What is unused by an old status may be in use by the present one.
+        if !self.is_dirty || !self.is_current().await? {
             return Ok(());
         }
         let ours = ListParams::default().labels(&self.names.selector());

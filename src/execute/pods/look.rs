@@ -52,7 +52,15 @@ impl Pods {
         let pods: BTreeMap<_, _> = pods.into_iter().filter_map(named).collect();
         let claims = self.api::<PersistentVolumeClaim>().list(&ours).await;
         let claims = claims.map_err(PodsError::api("list volumes"))?;
-        let claims: BTreeMap<_, _> = claims.into_iter().filter_map(named).collect();
+        let mut claims: BTreeMap<_, _> = claims.into_iter().filter_map(named).collect();
+        // One that has lost its label is not lost.
+        let used = self.status().places.values().filter_map(|place| place.volume.clone());
+        for name in used.filter(|name| !claims.contains_key(name)).collect::<Vec<_>>() {
+            let claim = self.api::<PersistentVolumeClaim>().get_opt(&name).await;
+            if let Some(claim) = claim.map_err(PodsError::api("read a volume"))? {
+                claims.insert(name, claim);
+            }
+        }
 
         let addresses: BTreeMap<NodeName, String> = self
             .status()
@@ -190,19 +198,28 @@ fn named<K: kube::ResourceExt>(object: K) -> Option<(String, K)> {
     Some((object.meta().name.clone()?, object))
 }
 
-/// Where a pod is reached.
-fn address(pod: &Pod) -> Option<String> {
+/// Where a pod is reached; nowhere once it has ended, when its address may be another one's.
+pub(super) fn address(pod: &Pod) -> Option<String> {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    if matches!(phase, Some("Failed" | "Succeeded")) {
+        return None;
+    }
     let ip = pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?;
     Some(if ip.contains(':') { format!("[{ip}]") } else { ip })
 }
 
 async fn ask_words(addresses: &BTreeMap<NodeName, String>) -> BTreeMap<NodeName, NodeWord> {
-    let asked = addresses.iter().map(|(node, ip)| async move {
-        let url = format!("http://{ip}:{STATE_PORT}/state");
-        let answer = peer::get(&url, WORD_LIMIT).await.ok()?;
-        Some((node.clone(), serde_json::from_slice(&answer.body).ok()?))
-    });
+    let asked = addresses
+        .iter()
+        .map(|(node, address)| async move { Some((node.clone(), ask_word(address).await?)) });
     join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// What a node says of itself; `None` if it does not answer.
+pub(super) async fn ask_word(address: &str) -> Option<NodeWord> {
+    let url = format!("http://{address}:{STATE_PORT}/state");
+    let answer = peer::get(&url, WORD_LIMIT).await.ok()?;
+    serde_json::from_slice(&answer.body).ok()
 }
 
 fn is_forbidden(error: &kube::Error) -> bool {

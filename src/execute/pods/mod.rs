@@ -32,6 +32,7 @@ use build::Plans;
 pub use keep::REPLACE;
 use look::World;
 use place::Names;
+pub use place::{CLUSTER, CONTAINER};
 use resource::ClusterObject;
 use status::{ClusterStatus, Place};
 
@@ -104,6 +105,8 @@ pub struct Pods {
     drafts: BTreeMap<NodeName, Place>,
     /// A reading that nobody has used yet.
     fresh: Option<World>,
+    /// The reading that the last observation rests on.
+    read: Option<World>,
     /// What pods wait for, in Kubernetes' words.
     details: BTreeMap<NodeName, String>,
     incarnations: BTreeMap<NodeName, Incarnation>,
@@ -151,6 +154,7 @@ impl Pods {
             figures: BTreeMap::new(),
             drafts: BTreeMap::new(),
             fresh: None,
+            read: None,
             details: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             kept: None,
@@ -232,7 +236,7 @@ impl Executor for Pods {
             .iter()
             .filter_map(|(node, shown)| Some((node.clone(), shown.detail.clone()?)))
             .collect();
-        self.keep(wanted, &seen, &world).await?;
+        self.read = Some(world);
         Ok(seen)
     }
 

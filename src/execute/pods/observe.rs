@@ -250,7 +250,8 @@ impl Pods {
             }
             Process::Unknown(why) => Disk::Unknown(why.clone()),
             Process::Stopped => {
-                if let Some(disk) = shown.last_word.as_ref().and_then(|w| w.disk.clone()) {
+                let told = shown.last_word.as_ref().and_then(|w| w.disk.clone());
+                if let Some(disk) = told.filter(|disk| founded || *disk != Disk::Empty) {
                     return disk;
                 }
                 // Until the cluster is known to be founded, what is not there may not have been

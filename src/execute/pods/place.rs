@@ -9,8 +9,8 @@ use super::status::Place;
 use crate::cluster::spec::ClusterSpec;
 use crate::cluster::{NodeName, WantedNode};
 
-/// The cluster an object belongs to.
-pub(super) const CLUSTER: &str = "quorate.dev/cluster";
+/// On every object: the cluster it belongs to.
+pub const CLUSTER: &str = "quorate.dev/cluster";
 /// The node whose pod or volume it is.
 pub(super) const NODE: &str = "quorate.dev/node";
 /// `voter`, set after the promotion and taken off before the removal, or `learner`.
@@ -33,6 +33,9 @@ pub(super) const FOUNDING_NODES: &str = "quorate.dev/founding-nodes";
 pub(super) const SET_ASIDE: &str = "quorate.dev/set-aside-at";
 /// On a pod: a digest of all it was made from.
 pub(super) const DIGEST: &str = "quorate.dev/digest";
+
+/// The container that runs a member.
+pub const CONTAINER: &str = "etcd";
 
 /// Where `quorate node` tells its state.
 pub(super) const STATE_PORT: u16 = 2378;

@@ -110,7 +110,8 @@ impl Pods {
         }
         let is_paused = self.object.spec.is_paused();
         status.phase = Some(phase(&status, step, is_paused).to_owned());
-        for (kind, is_true, reason, message) in conditions(&status, seen, step, is_paused) {
+        let other = self.other_version();
+        for (kind, is_true, reason, message) in conditions(&status, seen, step, is_paused, other) {
             status.set_condition(Condition {
                 type_: kind.to_owned(),
                 status: if is_true { "True" } else { "False" }.to_owned(),
@@ -121,6 +122,14 @@ impl Pods {
             });
         }
         status
+    }
+
+    /// A member that runs another version than the spec asks for, which takes another image.
+    fn other_version(&self) -> Option<String> {
+        let wanted = self.object.spec.version()?;
+        let (node, figures) = self.figures.iter().find(|(_, f)| f.status.version != wanted)?;
+        let runs = &figures.status.version;
+        Some(format!("{node} runs {runs} and spec.version is {wanted}: name the image that has it"))
     }
 
     /// A step as a tired person reads it, with what Kubernetes says of the pods it waits for.
@@ -236,7 +245,13 @@ fn phase(status: &ClusterStatus, step: &Step, is_paused: bool) -> &'static str {
 
 type Said = (&'static str, bool, &'static str, String);
 
-fn conditions(status: &ClusterStatus, seen: &Observed, step: &Step, is_paused: bool) -> [Said; 5] {
+fn conditions(
+    status: &ClusterStatus,
+    seen: &Observed,
+    step: &Step,
+    is_paused: bool,
+    other_version: Option<String>,
+) -> [Said; 5] {
     let available = is_available(status, seen);
     let why = match &seen.members {
         crate::cluster::Answer::Known(_) => {
@@ -250,7 +265,7 @@ fn conditions(status: &ClusterStatus, seen: &Observed, step: &Step, is_paused: b
     let under_way = status.operation.as_ref().map(|o| o.step.clone()).unwrap_or_default();
     let ill: Vec<NodeName> =
         status.members.iter().filter(|m| m.health != "Healthy").map(|m| m.name.clone()).collect();
-    let degraded = !ill.is_empty() || blocked.is_some();
+    let degraded = !ill.is_empty() || blocked.is_some() || other_version.is_some();
     let names: Vec<_> = ill.iter().map(ToString::to_string).collect();
     let of_blocked = |b: &Blocked| format!("{}; {}", b.message, b.unblock);
     let recovery = blocked.filter(|b| b.reason == "RecoveryRequired");
@@ -273,12 +288,18 @@ fn conditions(status: &ClusterStatus, seen: &Observed, step: &Step, is_paused: b
             degraded,
             if blocked.is_some() {
                 "Blocked"
-            } else if degraded {
+            } else if !ill.is_empty() {
                 "NotHealthy"
+            } else if degraded {
+                "OtherVersion"
             } else {
                 "AllHealthy"
             },
-            blocked.map_or_else(|| names.join(", "), of_blocked),
+            match (blocked, other_version) {
+                (Some(blocked), _) => of_blocked(blocked),
+                (None, Some(other)) if ill.is_empty() => other,
+                (None, _) => names.join(", "),
+            },
         ),
         (
             "Paused",
