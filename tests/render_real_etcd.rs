@@ -2,12 +2,15 @@
 //!
 //! The values are chosen to break a form that escapes too little or too much.
 
+#[path = "support/ports.rs"]
+mod ports;
+
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use ports::free_port;
 use quorate::cluster::founding_member_id;
 use quorate::render::{NodeConfig, print_env, print_flags, print_systemd, print_yaml};
 
@@ -25,11 +28,7 @@ impl Drop for Engine {
 }
 
 fn config(root: &Path) -> NodeConfig {
-    let free = |_| {
-        let listener = TcpListener::bind((HOST, 0)).expect("a free port");
-        format!("http://{HOST}:{}", listener.local_addr().expect("an address").port())
-    };
-    let [peer, client, other] = [0, 1, 2].map(free);
+    let [peer, client, other] = [(); 3].map(|()| format!("http://{HOST}:{}", free_port(HOST)));
     let extra = [
         ("enable-v2", "true"),
         ("snapshot-count", "5000"),

@@ -12,6 +12,8 @@ mod kept;
 mod lone_etcd;
 mod model;
 mod ops;
+#[path = "../support/ports.rs"]
+mod ports;
 mod requests;
 mod sequences;
 mod subject;

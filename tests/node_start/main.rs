@@ -19,6 +19,8 @@ mod metrics;
 mod names;
 mod outcomes;
 mod page;
+#[path = "../support/ports.rs"]
+mod ports;
 mod settings;
 #[path = "../support/small_disk.rs"]
 mod small_disk;

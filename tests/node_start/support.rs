@@ -4,11 +4,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate::cluster::{ExitKind, MemberId, founding_member_id};
@@ -17,6 +15,7 @@ use quorate::node::{data, wal};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::ports;
 use super::small_disk::SmallDisk;
 
 /// Far more than anything here takes; who waits this long has failed.
@@ -44,16 +43,9 @@ pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) ->
     panic!("not within {LONG:?}: {what}");
 }
 
-/// A port below those of outgoing connections, one of which could take it before it is used.
+/// A port of the host of all nodes here.
 pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 10_000).expect("it fits");
-    loop {
-        let port = 11_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind((HOST, port)).is_ok() {
-            return port;
-        }
-    }
+    ports::free_port(HOST)
 }
 
 /// A program without the test's own ETCD* environment.

@@ -9,6 +9,8 @@ mod faults;
 mod files;
 mod leases;
 mod members;
+#[path = "../support/ports.rs"]
+mod ports;
 mod restarts;
 mod snapshots;
 mod speed;

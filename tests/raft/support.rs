@@ -1,6 +1,5 @@
 //! Members that can be started, killed and started again, and what is asked of them.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,6 +20,8 @@ use quorate::proto::etcdserverpb::{PutRequest, RangeRequest};
 use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+
+use super::ports;
 
 /// Long enough for anything that is to happen.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -253,10 +254,9 @@ pub fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// A port that nobody has. Another may take it before we do, but the kernel hands them out in
-/// turn.
+/// A port of this machine's own address.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    ports::free_port("127.0.0.1")
 }
 
 /// The seats of a cluster that is founded by so many.

@@ -1,7 +1,6 @@
 //! One real etcd of its own, for tests that do the same on it and on ours. `ETCD` names another
 //! binary.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -9,6 +8,10 @@ use quorate::proto::etcdserverpb::RangeRequest;
 use quorate::proto::etcdserverpb::kv_client::KvClient;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
+
+use super::ports::free_port;
+
+const HOST: &str = "127.0.0.1";
 
 pub(crate) struct LoneEtcd {
     process: Child,
@@ -26,8 +29,8 @@ impl Drop for LoneEtcd {
 impl LoneEtcd {
     /// Starts it with these flags beside its own, and waits until it serves.
     pub(crate) async fn start(flags: &[String]) -> LoneEtcd {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let [client, peer] = [free(), free()].map(|it| format!("http://{it}"));
+        let url = || format!("http://{HOST}:{}", free_port(HOST));
+        let [client, peer] = [url(), url()];
         let home = TempDir::new().unwrap();
         let program = std::env::var("ETCD").unwrap_or_else(|_| "etcd".to_owned());
         let process = Command::new(program)

@@ -9,6 +9,8 @@ mod etcdctl;
 mod lone_etcd;
 mod many;
 mod model;
+#[path = "../support/ports.rs"]
+mod ports;
 mod slow;
 mod stream;
 mod support;
