@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prepare prepare-build up verify lint test scenarios e2e e2e-testbed image fix generate bench torture mutants
+.PHONY: help prepare prepare-build up verify lint test scenarios smoke e2e e2e-testbed image fix generate bench torture mutants
 
 # A toolchain that `prepare` has just installed is not yet on the caller's PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -20,6 +20,8 @@ SCENARIOS := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(f
 # The planner's walk is long, and needs nothing that does I/O: built on its own, and optimised.
 OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability e2e,$t),,--test $t)))
 PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
+# With the writer of the end-to-end tests, as clippy is run: one build for all.
+TEST      := cargo test --locked --features e2e-writer
 SCENARIO_THREADS ?= 2
 ROUNDS ?= 5
 
@@ -37,7 +39,7 @@ up: prepare-build ## Build, then run a cluster in the foreground: make up ARGS="
 	@exec $(OUT)/release/quorate up $(ARGS)
 
 verify: prepare ## All that CI runs; changes no tracked file
-	@sh scripts/unchanged.sh $(MAKE) lint test scenarios
+	@sh scripts/unchanged.sh $(MAKE) lint test scenarios smoke
 
 lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whether generated files are stale
 	cargo fmt --check
@@ -48,14 +50,17 @@ lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whe
 	@sh scripts/check-agree.sh
 
 test: prepare ## Every test but the scenarios
-	cargo test --locked --lib --bins $(OTHERS)
-	cargo test --locked --test durability -- --test-threads=1
+	$(TEST) --lib --bins $(OTHERS)
+	$(TEST) --test durability -- --test-threads=1
 	cargo test $(PLANNER) -- --nocapture
-	cargo test --locked --doc
+	$(TEST) --doc
 
 scenarios: prepare ## Real clusters on this machine that get broken, on our engine and on an upstream etcd
-	cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
-	QUORATE_TEST_ENGINE=etcd cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
+	$(TEST) $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
+	QUORATE_TEST_ENGINE=etcd $(TEST) $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
+
+smoke: prepare ## The operator on a real Kubernetes in short, where there is a testbed: TESTBED=its directory
+	@sh scripts/e2e-testbed.sh --if-there smoke
 
 e2e: prepare-build ## The operator in a kind cluster of its own; KIND_IMAGE chooses its node image
 	@sh scripts/with-kind.sh sh scripts/e2e.sh $(ARGS)

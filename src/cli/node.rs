@@ -46,6 +46,10 @@ pub(crate) struct Args {
     /// The removed member whose data may be set aside
     #[arg(long, value_name = "HEX")]
     replaces: Option<MemberId>,
+    /// The member that has run here before, even if its disk no longer says so; it is never made
+    /// anew on an empty disk. Nothing, or an empty text, for none
+    #[arg(long, value_name = "HEX", env = "QUORATE_HAS_RUN")]
+    has_run: Option<String>,
     /// Serve the state page there: GET /state and /livez
     #[arg(long, value_name = "HOST:PORT")]
     state_listen: Option<String>,
@@ -88,8 +92,13 @@ pub(crate) fn run(mut own: Args, as_etcd: bool) -> anyhow::Result<ExitCode> {
     let absolute = |path: &Path| std::path::absolute(path);
     let named = own.node_home.as_deref().map(absolute).transpose()?.map(NodeHome::new);
     let mut outlets = Outlets { page: None, termination_log: own.termination_log.clone() };
-    let exit = match flags.and_then(|flags| configure(&own, &flags)) {
-        Ok((config, engine, page)) => {
+    let has_run = own.has_run.as_ref().filter(|it| !it.is_empty()).map(|it| {
+        let wrong = |e| BadInput(format!("--has-run: {it:?} is not an ID in hex ({e})"));
+        it.parse::<MemberId>().map_err(wrong)
+    });
+    let told = flags.and_then(|flags| Ok((configure(&own, &flags)?, has_run.transpose()?)));
+    let exit = match told {
+        Ok(((config, engine, page), has_run)) => {
             outlets.page = page;
             let mut log = match &engine {
                 Engine::Embedded(options) => options.log,
@@ -103,7 +112,7 @@ pub(crate) fn run(mut own: Args, as_etcd: bool) -> anyhow::Result<ExitCode> {
                 None => NodeHome::of_data_dir(&data),
             };
             let (founding, expect) = (own.founding_id, own.expect_member);
-            let orders = Orders { founding, expect, replaces: own.replaces };
+            let orders = Orders { founding, expect, replaces: own.replaces, has_run };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let exit = runtime.block_on(run_node(Run { home, config, orders, engine, outlets }));
             // A thread that hangs in the store must not keep the process.
@@ -177,6 +186,7 @@ fn split_own(args: &mut Args) -> Result<Vec<String>, BadInput> {
                 | "--founding-id"
                 | "--expect-member"
                 | "--replaces"
+                | "--has-run"
                 | "--state-listen"
                 | "--termination-log"
         ) {
@@ -193,6 +203,7 @@ fn split_own(args: &mut Args) -> Result<Vec<String>, BadInput> {
             "--founding-id" => args.founding_id = Some(value.parse().map_err(hex)?),
             "--expect-member" => args.expect_member = Some(value.parse().map_err(hex)?),
             "--replaces" => args.replaces = Some(value.parse().map_err(hex)?),
+            "--has-run" => args.has_run = Some(value.clone()),
             "--state-listen" => args.state_listen = Some(value.clone()),
             _ => args.termination_log = Some(value.clone().into()),
         }

@@ -28,6 +28,9 @@ pub struct Asked {
     pub stamp: Option<Identity>,
     /// Whether that stamp was made under the founding that is asked for now.
     pub same_founding: bool,
+    /// The member that has run here before by the word of whoever started it, which outlives a
+    /// disk that is lost with its stamp.
+    pub has_run: Option<MemberId>,
 }
 
 /// How a node starts.
@@ -162,7 +165,7 @@ fn found(asked: &Asked, live: Option<&MemberList>) -> Decision {
     if let Some(list) = live {
         return bootstrapped(founds, list);
     }
-    if asked.stamp.is_some() && asked.same_founding {
+    if asked.has_run.is_some() || (asked.stamp.is_some() && asked.same_founding) {
         return refuse(
             ExitKind::DataLost,
             "this node was founded before and its data is not there; it is never founded twice",
@@ -209,7 +212,8 @@ fn join(asked: &Asked, list: &MemberList, set_aside: Option<MemberId>) -> Decisi
             format!("the list has member {} at this address, not {expected}", entry.id),
         );
     }
-    let ran_here = asked.stamp.as_ref().is_some_and(|s| s.member == entry.id);
+    let ran_here = asked.has_run == Some(entry.id)
+        || asked.stamp.as_ref().is_some_and(|s| s.member == entry.id);
     if entry.is_started() || (entry.role == Role::Voter && ran_here) {
         return refuse(
             ExitKind::DataLost,
@@ -256,6 +260,7 @@ mod tests {
             founding: None,
             stamp: None,
             same_founding: true,
+            has_run: None,
         }
     }
 
@@ -369,6 +374,13 @@ mod tests {
         // The stamp of a founding that was given up does not count.
         ask.same_founding = false;
         assert_eq!(decide(&Disk::Empty, &ask, None), Decision::Found);
+        // A stamp can be lost with its disk; the word of whoever started it cannot.
+        ask.has_run = Some(MemberId(1));
+        assert_eq!(kind(decide(&Disk::Empty, &ask, None)), ExitKind::DataLost);
+        assert_eq!(
+            decide(&Disk::Holds(id(1)), &ask, None),
+            Decision::FromData { member: MemberId(1) }
+        );
         let lost = list(Some(member(1, "n", URL, Role::Voter)));
         assert_eq!(kind(decide(&Disk::Empty, &ask, Some(&lost))), ExitKind::DataLost);
         assert_eq!(
@@ -398,6 +410,9 @@ mod tests {
         // An unstarted voter whose stamp we bear may have voted before it lost its data.
         ask.stamp = Some(id(2));
         let voter = list(Some(member(2, "", URL, Role::Voter)));
+        assert_eq!(kind(decide(&Disk::Empty, &ask, Some(&voter))), ExitKind::DataLost);
+        ask.stamp = None;
+        ask.has_run = Some(MemberId(2));
         assert_eq!(kind(decide(&Disk::Empty, &ask, Some(&voter))), ExitKind::DataLost);
         // An unstarted learner has no vote to lose.
         assert_eq!(decide(&Disk::Empty, &ask, Some(&fresh)), joins);

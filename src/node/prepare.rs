@@ -35,6 +35,8 @@ pub struct Orders {
     pub expect: Option<MemberId>,
     /// The retired member whose data may be set aside.
     pub replaces: Option<MemberId>,
+    /// The member that has run at this place before, whatever the disk says of it.
+    pub has_run: Option<MemberId>,
 }
 
 /// A node that is ready for its engine.
@@ -87,6 +89,7 @@ pub async fn prepare(
         founding: orders.founding,
         stamp: stamp.map(|s| s.identity()),
         same_founding: stamp.is_none_or(|s| s.founding.is_none_or(|f| f == founding)),
+        has_run: orders.has_run,
     };
     let live = quorum_answer(&other_peers(&config)).await;
     let disk = home.disk();

@@ -11,6 +11,10 @@ use crate::cluster::{
     Wanted, quorum,
 };
 
+/// How long a loss is looked at before it is told, in milliseconds: time to hear that a data dir
+/// was put back.
+const LOSS_TOLD_AFTER_MS: u64 = 10_000;
+
 /// The next step while no quorum answers.
 pub(super) fn step(wanted: &Wanted, seen: &Observed) -> Step {
     if let Some(moved) = majority_moved(wanted, seen) {
@@ -103,11 +107,15 @@ fn lost_quorum(wanted: &Wanted, seen: &Observed) -> Step {
         let what = Waiting::Unknown(format!("the member list: {heard}"));
         return Step::Wait { what, since: None };
     }
-    // A process that was started a moment ago may yet be heard.
+    let silent = known.iter().filter(|(_, n)| n.health == Health::Silent);
+    let silent: Vec<_> = silent.map(|(name, _)| name.to_string()).collect();
+    // One that hangs may be all that is missing: nobody knows how many vote.
+    let is_lost = silent.is_empty() && hope < quorum(voters);
+    // A process that was started a moment ago may yet be heard; of a loss that no process can make
+    // good a person hears soon, however long others are waited for.
+    let patience = if is_lost { delay(wanted).min(LOSS_TOLD_AFTER_MS) } else { delay(wanted) };
     let is_young = |n: &NodeSeen| {
-        n.process != Process::Stopped
-            && !follows(n)
-            && seen.now.since(n.process_since) < delay(wanted)
+        n.process != Process::Stopped && !follows(n) && seen.now.since(n.process_since) < patience
     };
     let young = known.iter().filter(|(_, n)| is_young(n)).map(|(_, n)| n.process_since);
     let young: Option<Timestamp> = young.max();
@@ -115,13 +123,10 @@ fn lost_quorum(wanted: &Wanted, seen: &Observed) -> Step {
         let what = Waiting::Quorum(format!("{heard}; {facts}"));
         return Step::Wait { what, since: young };
     }
-    let silent = known.iter().filter(|(_, n)| n.health == Health::Silent);
-    let silent: Vec<_> = silent.map(|(name, _)| name.to_string()).collect();
-    // One that hangs may be all that is missing: nobody knows how many vote.
-    if silent.is_empty() && hope < quorum(voters) {
+    if is_lost {
         return blocked(
             "RecoveryRequired",
-            format!("the quorum is lost and nothing was changed; {facts}"),
+            format!("the quorum is lost, and what is left stays as it is; {facts}"),
             "bring a lost data dir back (quorate aside list NODE), or restore a snapshot into a \
              new cluster"
                 .to_owned(),

@@ -17,9 +17,9 @@ use super::operator;
 use super::wait::{seconds, until};
 
 /// On every namespace that the tests make.
-const OURS: &str = "quorate.dev/e2e";
-/// Where the operator runs.
-pub(crate) const SYSTEM: &str = "quorate-e2e-system";
+pub(crate) const OURS: &str = "quorate.dev/e2e";
+/// Where the operator runs: where it is shipped to.
+pub(crate) const SYSTEM: &str = "quorate-system";
 
 /// What the environment gives.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub(crate) struct Bed {
 /// Done once in a run.
 static PREPARED: OnceCell<()> = OnceCell::const_new();
 
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|it| !it.is_empty())
 }
 
@@ -48,19 +48,24 @@ impl Bed {
             println!("SKIPPED: KUBECONFIG and QUORATE_E2E_LOAD name no Kubernetes made for tests");
             return None;
         };
+        let bed = Bed::bare().await;
+        PREPARED.get_or_init(|| bed.prepare(&load)).await;
+        Some(bed)
+    }
+
+    /// The bed as it is.
+    pub(crate) async fn bare() -> Bed {
         let or = |name: &str, default: &str| variable(name).unwrap_or_else(|| default.to_owned());
         let mut config = Config::infer().await.expect("KUBECONFIG names a cluster");
         // The client would repeat a refused eviction until it is allowed.
         config.default_retry = false;
-        let bed = Bed {
+        Bed {
             kube: Client::try_from(config).expect("KUBECONFIG names a cluster"),
             image: or("QUORATE_E2E_IMAGE", "quorate:dev"),
             next: or("QUORATE_E2E_NEXT", "quorate:next"),
             writer: or("QUORATE_E2E_WRITER", "quorate-e2e-writer:dev"),
             testbed: variable("QUORATE_E2E_TESTBED"),
-        };
-        PREPARED.get_or_init(|| bed.prepare(&load)).await;
-        Some(bed)
+        }
     }
 
     async fn prepare(&self, load: &str) {
@@ -69,14 +74,6 @@ impl Bed {
             run(load, &[archive]);
         }
         self.sweep().await;
-        let crd = quorate::operator::crd::crd().expect("the CRD can be composed");
-        self.apply(
-            serde_json::to_value(crd).expect("JSON"),
-            "apiextensions.k8s.io/v1",
-            "CustomResourceDefinition",
-        )
-        .await;
-        self.namespace(SYSTEM).await;
         operator::install(self).await;
     }
 

@@ -1,15 +1,16 @@
-//! The operator as people run it: a Deployment with an account and rights of its own. And as pods
-//! that run once, for tests in which it dies.
+//! The operator as people run it: what is shipped in deploy/operator.yaml, with the rights that are
+//! given there. And as pods that run once, for tests in which it dies.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, LogParams};
 use kube::{Api, ResourceExt};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bed::{Bed, SYSTEM};
 use super::wait::{seconds, until};
 
-/// The Deployment, its account and its role.
+/// The Deployment and its account.
 pub(crate) const NAME: &str = "quorate-operator";
 /// An operator that a test runs by itself, to die.
 pub(crate) const DOOMED: &str = "doomed";
@@ -18,102 +19,59 @@ pub(crate) const NEXT: &str = "next";
 /// Where it serves its metrics.
 const METRICS: u16 = 8080;
 
-/// What it may do, cluster-wide; nothing more than it needs.
-fn rules() -> Value {
-    let rule = |group: &str, resources: &[&str], verbs: &str| {
-        json!({
-            "apiGroups": [group],
-            "resources": resources,
-            "verbs": verbs.split(' ').collect::<Vec<_>>(),
-        })
-    };
-    json!([
-        rule("quorate.dev", &["etcdclusters"], "get list watch patch update"),
-        rule("quorate.dev", &["etcdclusters/status"], "update patch"),
-        rule("quorate.dev", &["etcdclusters/finalizers"], "update"),
-        rule("", &["pods"], "get list watch create patch delete"),
-        rule("", &["pods/eviction"], "create"),
-        rule("", &["persistentvolumeclaims"], "get list watch create patch delete"),
-        rule("", &["configmaps"], "get list watch create delete"),
-        rule("", &["services", "serviceaccounts"], "get list watch create patch"),
-        rule("", &["nodes", "persistentvolumes"], "get"),
-        rule("policy", &["poddisruptionbudgets"], "get list watch create patch delete"),
-        rule("events.k8s.io", &["events"], "create patch"),
-    ])
+/// What is shipped to be applied, object by object.
+fn shipped() -> Vec<Value> {
+    let text = include_str!("../../deploy/operator.yaml");
+    let objects = serde_yaml::Deserializer::from_str(text).map(Value::deserialize);
+    objects.collect::<Result<_, _>>().expect("YAML")
 }
 
-/// Its container, with these flags and variables beside the usual ones.
+/// The shipped Deployment with the image under test, of one replica whose log is for people.
+fn deployment(bed: &Bed) -> Value {
+    let mut found = shipped().into_iter().find(|it| it["kind"] == "Deployment").expect("it ships");
+    found["spec"]["replicas"] = json!(1);
+    let container = &mut found["spec"]["template"]["spec"]["containers"][0];
+    container["image"] = json!(bed.image);
+    container["readinessProbe"]["periodSeconds"] = json!(1);
+    let args = container["args"].as_array_mut().expect("arguments");
+    args.retain(|it| !it.as_str().is_some_and(|it| it.starts_with("--node-image")));
+    args.push(json!(format!("--node-image={}", bed.image)));
+    let env = container["env"].as_array_mut().expect("variables");
+    env.push(json!({"name": "QUORATE_LOG", "value": "info"}));
+    found
+}
+
+/// The pod of that Deployment, with these flags and variables beside its own, and one life.
 fn pod_spec(bed: &Bed, flags: &[&str], variables: &[(&str, &str)]) -> Value {
-    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    let mut env = vec![
-        json!({"name": "POD_NAME", "valueFrom": field("metadata.name")}),
-        json!({"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")}),
-        json!({"name": "QUORATE_LOG", "value": "info"}),
-    ];
+    let mut spec = deployment(bed)["spec"]["template"]["spec"].take();
+    let container = &mut spec["containers"][0];
+    let args = container["args"].as_array_mut().expect("arguments");
+    args.retain(|it| !it.as_str().is_some_and(|it| it.starts_with("--lease")));
+    args.extend(flags.iter().map(|it| json!(it)));
+    let env = container["env"].as_array_mut().expect("variables");
     env.extend(variables.iter().map(|(name, value)| json!({"name": name, "value": value})));
-    let image = format!("--node-image={}", bed.image);
-    let mut args = vec!["operator", &image];
-    args.extend(flags);
-    json!({
-        "serviceAccountName": NAME,
-        "terminationGracePeriodSeconds": 15,
-        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [{
-            "name": "operator",
-            "image": bed.image,
-            "imagePullPolicy": "IfNotPresent",
-            "command": ["/quorate"],
-            "args": args,
-            "env": env,
-            "ports": [{"name": "metrics", "containerPort": METRICS}],
-            "readinessProbe": {"httpGet": {"path": "/readyz", "port": "metrics"}, "periodSeconds": 1},
-            "livenessProbe": {"httpGet": {"path": "/healthz", "port": "metrics"}},
-            "securityContext": {
-                "allowPrivilegeEscalation": false,
-                "readOnlyRootFilesystem": true,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        }],
-    })
+    // Gone at once when it is deleted.
+    spec["terminationGracePeriodSeconds"] = json!(1);
+    spec
 }
 
-/// Puts it up, and waits until it acts.
+/// Puts it up from what is shipped, rights and all, and waits until it acts.
 pub(crate) async fn install(bed: &Bed) {
-    let labelled = json!({"app": NAME});
-    let here = json!({"name": NAME, "namespace": SYSTEM});
-    bed.apply(json!({"metadata": here}), "v1", "ServiceAccount").await;
-    let rbac = "rbac.authorization.k8s.io/v1";
-    let cluster_wide = json!({"name": NAME});
-    bed.apply(json!({"metadata": cluster_wide, "rules": rules()}), rbac, "ClusterRole").await;
-    let lease = json!([{
-        "apiGroups": ["coordination.k8s.io"],
-        "resources": ["leases"],
-        "verbs": ["get", "create", "update", "patch"],
-    }]);
-    bed.apply(json!({"metadata": here, "rules": lease}), rbac, "Role").await;
-    for (kind, of, metadata) in
-        [("ClusterRoleBinding", "ClusterRole", &cluster_wide), ("RoleBinding", "Role", &here)]
-    {
-        let binding = json!({
-            "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": of, "name": NAME},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": SYSTEM}],
-        });
-        bed.apply(binding, rbac, kind).await;
-    }
-    let deployment = json!({
-        "metadata": here,
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labelled},
-            "template": {
+    for mut object in shipped() {
+        let of = |field: &str| object[field].as_str().expect("a text").to_owned();
+        let (version, kind) = (of("apiVersion"), of("kind"));
+        match kind.as_str() {
+            "Namespace" => object["metadata"]["labels"][super::bed::OURS] = json!("true"),
+            "Deployment" => {
+                object = deployment(bed);
                 // A build of the same tag is another program: start it anew in each run.
-                "metadata": {"labels": labelled, "annotations": {"quorate.dev/run": run_id()}},
-                "spec": pod_spec(bed, &[], &[]),
-            },
-        },
-    });
-    bed.apply(deployment, "apps/v1", "Deployment").await;
+                object["spec"]["template"]["metadata"]["annotations"]["quorate.dev/run"] =
+                    json!(run_id());
+            }
+            _ => {}
+        }
+        bed.apply(object, &version, &kind).await;
+    }
     acts(bed).await;
 }
 
@@ -125,7 +83,7 @@ fn run_id() -> String {
 /// The Deployment's pods.
 pub(crate) async fn pods(bed: &Bed) -> Vec<Pod> {
     let pods: Api<Pod> = Api::namespaced(bed.kube.clone(), SYSTEM);
-    let ours = ListParams::default().labels(&format!("app={NAME}"));
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
     pods.list(&ours).await.map(|it| it.items).unwrap_or_default()
 }
 
@@ -187,8 +145,6 @@ pub(crate) async fn run_once(bed: &Bed, name: &str, namespace: &str, variables: 
     spec["restartPolicy"] = json!("Never");
     // The first process of a container cannot kill itself, and dying is what this one is for.
     spec["shareProcessNamespace"] = json!(true);
-    // Gone at once when it is deleted.
-    spec["terminationGracePeriodSeconds"] = json!(1);
     bed.apply(json!({"metadata": {"name": name, "namespace": SYSTEM}, "spec": spec}), "v1", "Pod")
         .await;
 }
@@ -215,7 +171,6 @@ pub(crate) async fn run_behind_faults(bed: &Bed, name: &str, namespace: &str) {
     bed.apply(map, "v1", "ConfigMap").await;
     let namespace = format!("--namespace={namespace}");
     let mut spec = pod_spec(bed, &["--no-lease", &namespace], &[("KUBECONFIG", "/faults/config")]);
-    spec["terminationGracePeriodSeconds"] = json!(1);
     spec["volumes"] = json!([{"name": "faults", "configMap": {"name": "faults"}}]);
     let operator = &mut spec["containers"][0];
     operator["volumeMounts"] = json!([{"name": "faults", "mountPath": "/faults"}]);

@@ -196,7 +196,7 @@ fn a_lost_quorum_says_what_is_known_of_every_node() {
     paper.node(4).disk = Disk::Empty;
     assert_eq!(
         paper.says(),
-        "blocked: the quorum is lost and nothing was changed; left: n1 cannot be read, n9 \
+        "blocked: the quorum is lost, and what is left stays as it is; left: n1 cannot be read, n9 \
          prepares; lost: n2 holds a former member's data, n3 has damaged data, n4 has no data, n5 \
          has no data, n6 has damaged data, n7 was removed from the list, n8 holds data that is not \
          ours (RecoveryRequired); bring a lost data dir back (quorate aside list NODE), or restore \
@@ -257,6 +257,34 @@ fn what_is_lost_for_good_is_told_from_what_may_come_back() {
     paper.node(2).disk = Disk::Holds(identity(2));
     paper.ended(2, ExitKind::Removed, 2, NOW);
     assert_eq!(paper.blocked(), "QuorumLost");
+}
+
+#[test]
+fn a_loss_that_no_start_can_make_good_is_told_soon() {
+    let mut paper = out(3);
+    paper.loses(2);
+    paper.loses(3);
+    paper.node(1).process = Process::Running { supervised: true };
+    paper.node(1).health = Health::Answers {
+        member: MemberId(1),
+        role: Role::Voter,
+        has_leader: false,
+        caught_up: true,
+        progress_at: NOW,
+    };
+    paper.node(1).process_since = millis_ago(9_999);
+    assert!(matches!(paper.step(), Step::Wait { what: Waiting::Quorum(_), .. }));
+    paper.node(1).process_since = ago(10);
+    assert_eq!(paper.blocked(), "RecoveryRequired");
+    // Who waits less for a member waits less for this.
+    paper.wanted.remediation.unhealthy_seconds = 3;
+    paper.node(1).process_since = ago(3);
+    assert_eq!(paper.blocked(), "RecoveryRequired");
+    // One that hangs may be what is missing.
+    paper.wanted.remediation.unhealthy_seconds = 30;
+    paper.node(1).process_since = ago(10);
+    paper.node(1).health = Health::Silent;
+    assert!(matches!(paper.step(), Step::Wait { what: Waiting::Quorum(_), .. }));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::build::StartAs;
 use super::place::{DIGEST, ROLE};
@@ -489,12 +489,12 @@ impl Pods {
     /// Takes a member off the disruption budget before it is removed: it counts no more.
     async fn unlabel(&mut self, node: &NodeName) -> Result<(), PodsError> {
         let Some(place) = self.status().places.get(node).cloned() else { return Ok(()) };
-        self.label(&place, "learner").await
+        self.mark(&place, json!({"labels": {ROLE: "learner"}})).await
     }
 
-    /// Says what a pod's member is.
-    pub(super) async fn label(&mut self, place: &Place, role: &str) -> Result<(), PodsError> {
-        let patch = json!({"metadata": {"labels": {ROLE: role}}});
+    /// Says on a pod what its member is.
+    pub(super) async fn mark(&mut self, place: &Place, marks: Value) -> Result<(), PodsError> {
+        let patch = json!({"metadata": marks});
         let patched = self
             .api::<Pod>()
             .patch(&place.pod, &PatchParams::default(), &Patch::Merge(patch))

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 
 use super::place::{
-    CONTAINER, DIGEST, FOUNDING_ID, FOUNDING_NODES, NODE, Names, PLACE, ROLE, STATE_PORT, TOKEN,
-    client_ports, peer_port,
+    CONTAINER, DIGEST, FOUNDING_ID, FOUNDING_NODES, MEMBER_ID, NODE, Names, PLACE, ROLE,
+    STATE_PORT, TOKEN, client_ports, peer_port,
 };
 use super::resource::ClusterObject;
 use super::status::Place;
@@ -384,6 +384,14 @@ impl Plans<'_> {
             .collect();
         ports.push(json!({"name": "peer", "containerPort": peer_port(spec)}));
         ports.push(json!({"name": "state", "containerPort": STATE_PORT}));
+        // Read anew at each start of the container: one that starts again is told what it cannot
+        // know once its volume is emptied.
+        let has_run = format!("metadata.annotations['{MEMBER_ID}']");
+        let mut env = vec![json!({
+            "name": "QUORATE_HAS_RUN",
+            "valueFrom": {"fieldRef": {"fieldPath": has_run}},
+        })];
+        env.extend(template.env.into_iter().map(|it| json!(it)));
         let mut mounts = vec![json!({"name": "data", "mountPath": HOME})];
         if is_upstream {
             mounts.push(
@@ -399,7 +407,7 @@ impl Plans<'_> {
             "imagePullPolicy": template.image_pull_policy,
             "command": [quorate],
             "args": args,
-            "env": template.env,
+            "env": env,
             "envFrom": [{"configMapRef": {"name": config_map}}],
             "ports": ports,
             "resources": spec.resources,

@@ -47,7 +47,7 @@ impl Pods {
         }
         self.keep_record(wanted, seen).await?;
         self.keep_surroundings(seen).await?;
-        self.keep_labels(seen, world).await?;
+        self.keep_marks(seen, world).await?;
         self.keep_volumes(world).await?;
         self.sweep_pods(seen, world).await
     }
@@ -155,17 +155,28 @@ impl Pods {
         Ok(())
     }
 
-    /// The budget counts those that the list and their own word call voters.
-    async fn keep_labels(&mut self, seen: &Observed, world: &World) -> Result<(), PodsError> {
+    /// The budget counts those that the list and their own word call voters; and a container that
+    /// starts again is told which member has run in its pod, lest it be made anew on a volume that
+    /// was emptied, stamp and all (safety 1).
+    async fn keep_marks(&mut self, seen: &Observed, world: &World) -> Result<(), PodsError> {
         let Some(list) = seen.members.known() else { return Ok(()) };
-        for (_, place) in self.status().places.clone() {
+        for (node, place) in self.status().places.clone() {
             let Some(pod) = world.pods.get(&place.pod) else { continue };
             let own = self.member_of(&place);
             let votes = list.members.iter().any(|m| Some(m.id) == own && m.role == Role::Voter);
             let role = if votes { "voter" } else { "learner" };
-            let is = pod.metadata.labels.as_ref().and_then(|l| l.get(ROLE));
-            if is.is_none_or(|is| is != role) {
-                self.label(&place, role).await?;
+            let stamp = world.words.get(&node).and_then(|word| word.stamp.as_ref());
+            let ran = stamp.filter(|it| Some(it.member) == own).map(|it| it.member.to_string());
+            let has = |of: &Option<BTreeMap<String, String>>, key: &str| {
+                of.as_ref().and_then(|it| it.get(key)).cloned()
+            };
+            let is_said = ran.is_none() || has(&pod.metadata.annotations, MEMBER_ID) == ran;
+            if has(&pod.metadata.labels, ROLE).is_none_or(|is| is != role) || !is_said {
+                let mut marks = json!({"labels": {ROLE: role}});
+                if let Some(ran) = ran {
+                    marks["annotations"] = json!({MEMBER_ID: ran});
+                }
+                self.mark(&place, marks).await?;
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ pub(super) const PLACE: &str = "quorate.dev/place";
 pub(super) const TOKEN: &str = "quorate.dev/token";
 /// On a volume: whose data it holds.
 pub(super) const CLUSTER_ID: &str = "quorate.dev/cluster-id";
-/// On a volume: whose data it holds.
+/// On a volume: whose data it holds. On a pod: which member has run in it.
 pub(super) const MEMBER_ID: &str = "quorate.dev/member-id";
 /// On a volume: which incarnation's data it holds.
 pub(super) const INCARNATION: &str = "quorate.dev/incarnation";
