@@ -1,7 +1,7 @@
 //! One turn for each cluster that something happened to, or whose time has come; no cluster waits
 //! for another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 const SOON: Duration = Duration::from_millis(500);
 /// While all is well: a data dir that was deleted shows in no watch (safety 10).
 const QUIET: Duration = Duration::from_secs(2);
-/// While a person is needed.
+/// While a person is needed, or has said to wait.
 const BLOCKED: Duration = Duration::from_secs(3);
 /// The longest pause after errors.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -59,6 +59,19 @@ pub(super) enum TurnError {
     },
 }
 
+impl TurnError {
+    /// Whether the API server refuses to make anything because the namespace is being deleted.
+    fn is_end_of_namespace(&self) -> bool {
+        let (TurnError::Api { source, .. } | TurnError::Pods(PodsError::Api { source, .. })) = self
+        else {
+            return false;
+        };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let causes = status.details.iter().flat_map(|it| &it.causes);
+        causes.into_iter().any(|it| it.reason == "NamespaceTerminating")
+    }
+}
+
 /// What all turns share.
 struct Context {
     kube: kube::Client,
@@ -66,6 +79,8 @@ struct Context {
     metrics: Arc<Metrics>,
     events: Events,
     clusters: Mutex<HashMap<String, Arc<TurnLock<Cluster>>>>,
+    /// Those of whose pods or volumes a watch has told something.
+    heard: Mutex<HashSet<String>>,
 }
 
 /// What is kept of a cluster between its turns; all of it may be lost at any time.
@@ -73,6 +88,8 @@ struct Context {
 struct Cluster {
     pods: Option<Pods>,
     failures: u32,
+    /// Its last turn found all as wanted.
+    is_quiet: bool,
 }
 
 /// Looks after the clusters until `until` says so; turns that have begun are ended first.
@@ -88,6 +105,7 @@ pub(super) async fn run(
         events: Events::new(clients.kube.clone(), &options.identity),
         metrics,
         clusters: Mutex::default(),
+        heard: Mutex::default(),
     });
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let namespaces: Vec<Option<&String>> = if options.namespaces.is_empty() {
@@ -121,8 +139,8 @@ async fn watch(
 ) {
     let ours = watcher::Config::default().labels(CLUSTER);
     Controller::new(api::<ClusterObject>(kube, namespace), watcher::Config::default())
-        .watches(api::<Pod>(kube, namespace), ours.clone(), |pod| cluster_of(&pod))
-        .watches(api::<PersistentVolumeClaim>(kube, namespace), ours, |claim| cluster_of(&claim))
+        .watches(api::<Pod>(kube, namespace), ours.clone(), told(Arc::clone(&context)))
+        .watches(api::<PersistentVolumeClaim>(kube, namespace), ours, told(Arc::clone(&context)))
         .graceful_shutdown_on(stopped)
         .run(reconcile, on_error, context)
         .for_each(|_| std::future::ready(()))
@@ -140,6 +158,16 @@ where
     }
 }
 
+/// Takes note of whose object has changed.
+fn told<K: ResourceExt>(context: Arc<Context>) -> impl Fn(K) -> Option<ObjectRef<ClusterObject>> {
+    move |object| {
+        let cluster = cluster_of(&object)?;
+        let namespace = cluster.namespace.as_deref().unwrap_or_default();
+        context.heard.lock().insert(format!("{namespace}/{}", cluster.name));
+        Some(cluster)
+    }
+}
+
 fn cluster_of<K: ResourceExt>(object: &K) -> Option<ObjectRef<ClusterObject>> {
     let name = object.labels().get(CLUSTER)?;
     Some(ObjectRef::new(name).within(&object.namespace()?))
@@ -153,6 +181,9 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
     let key = key(&object);
     let cell = Arc::clone(context.clusters.lock().entry(key.clone()).or_default());
     let mut cluster = cell.lock().await;
+    // Before anything is read: what is told from here on counts for the next turn.
+    let is_heard = context.heard.lock().remove(&key);
+    let was_quiet = std::mem::take(&mut cluster.is_quiet);
     if object.metadata.deletion_timestamp.is_some() {
         clean_up(&object, &context).await?;
         context.clusters.lock().remove(&key);
@@ -169,12 +200,16 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
         cluster.pods = Some(pods);
     }
     let Some(pods) = cluster.pods.as_mut() else { return Ok(Action::requeue(AT_ONCE)) };
+    let is_same = pods.object().resource_version() == object.resource_version();
+    let may_rest = was_quiet && !is_heard && is_same;
     let begun = Clock.monotonic();
-    let turned = take_turn(pods, &context).await;
+    let turned = take_turn(pods, &context, may_rest).await;
     context.metrics.turn(&key, Clock.monotonic().since(begun), &turned);
-    let action = match turned? {
+    let turned = turned?;
+    let is_quiet = turned.as_ref().is_some_and(is_done);
+    let action = match turned {
         Some(turn) => {
-            let next = pause(&turn);
+            let next = pause(&turn, pods.object());
             context.metrics.show(&key, pods);
             context.events.tell(pods.object(), &turn).await;
             Action::requeue(next)
@@ -182,11 +217,30 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
         None => Action::await_change(),
     };
     cluster.failures = 0;
+    cluster.is_quiet = is_quiet;
     Ok(action)
 }
 
-/// One turn; `None` if the resource is gone.
-async fn take_turn(pods: &mut Pods, context: &Context) -> Result<Option<Turn>, TurnError> {
+/// All is as wanted.
+fn is_done(turn: &Turn) -> bool {
+    turn.step == Step::Done && turn.outcome == Outcome::Done
+}
+
+/// One turn; `None` if the resource is gone. One that may rest asks the API server for nothing as
+/// long as the members say that all is as it was.
+async fn take_turn(
+    pods: &mut Pods,
+    context: &Context,
+    may_rest: bool,
+) -> Result<Option<Turn>, TurnError> {
+    if may_rest {
+        pods.rest();
+        let wanted = pods.wanted().await?;
+        let turn = execute::turn(pods, &wanted).await?;
+        if is_done(&turn) {
+            return Ok(Some(turn));
+        }
+    }
     let Some(object) = pods.refresh().await? else { return Ok(None) };
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(None);
@@ -202,8 +256,9 @@ async fn take_turn(pods: &mut Pods, context: &Context) -> Result<Option<Turn>, T
 }
 
 /// When to look again, if nothing is heard before.
-fn pause(turn: &Turn) -> Duration {
+fn pause(turn: &Turn, object: &ClusterObject) -> Duration {
     match (&turn.step, &turn.outcome) {
+        _ if object.spec.is_paused() => BLOCKED,
         (Step::Done, _) => QUIET,
         (Step::Blocked { .. }, _) => BLOCKED,
         (Step::Wait { .. }, _) | (_, Outcome::NotNow(_)) => SOON,
@@ -214,6 +269,10 @@ fn pause(turn: &Turn) -> Duration {
 fn on_error(object: Arc<ClusterObject>, error: &TurnError, context: Arc<Context>) -> Action {
     let key = key(&object);
     let source = error.source().map(ToString::to_string).unwrap_or_default();
+    if error.is_end_of_namespace() {
+        tracing::info!(cluster = key, "its namespace is being deleted, and nothing is made in it");
+        return Action::requeue(LONGEST);
+    }
     tracing::warn!(cluster = key, error = %error, source, "the turn failed; it is taken again");
     let cell = Arc::clone(context.clusters.lock().entry(key).or_default());
     // Nobody else takes a turn of this cluster now, or that one counts instead.

@@ -33,7 +33,14 @@ impl Pods {
         seen: &Observed,
         step: &Step,
     ) -> Result<Outcome, PodsError> {
-        if let Some(world) = self.read.take() {
+        let world = self.read.take();
+        if self.rests_on.take().is_some() {
+            let is_as_it_was =
+                *step == Step::Done && self.report(wanted, seen, step) == *self.status();
+            let again = || not_now("what has changed is read again first");
+            return Ok(if is_as_it_was { Outcome::Done } else { again() });
+        }
+        if let Some(world) = world {
             self.keep(wanted, seen, &world).await?;
         }
         if self.object.spec.is_paused() {

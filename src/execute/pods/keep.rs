@@ -370,7 +370,7 @@ fn remembered(world: &World) -> Option<(Founding, BTreeMap<NodeName, Place>)> {
     };
     let mut places = BTreeMap::new();
     let mut founding: Option<Founding> = None;
-    for (name, claim) in &world.claims {
+    for (name, claim) in world.claims.iter() {
         if note(claim, SET_ASIDE).is_some() || claim.metadata.deletion_timestamp.is_some() {
             continue;
         }

@@ -4,6 +4,7 @@
 //! an unreadable list of pods is not "no pods".
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -20,12 +21,23 @@ use crate::execute::change::{ask_members, closed_to_us};
 /// How long a node may take to tell its state.
 const WORD_LIMIT: Duration = Duration::from_millis(800);
 
+/// After this long the API server is asked again, whatever the watches have told.
+const REREAD_MS: u64 = 30_000;
+
+/// What the API server has of a cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pods: Arc<BTreeMap<String, Pod>>,
+    claims: Arc<BTreeMap<String, PersistentVolumeClaim>>,
+    at: Timestamp,
+}
+
 /// What was read, before anything is concluded from it.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) now: Timestamp,
-    pub(super) pods: BTreeMap<String, Pod>,
-    pub(super) claims: BTreeMap<String, PersistentVolumeClaim>,
+    pub(super) pods: Arc<BTreeMap<String, Pod>>,
+    pub(super) claims: Arc<BTreeMap<String, PersistentVolumeClaim>>,
     /// Volumes that can be reached from no machine any more.
     pub(super) stranded: BTreeSet<String>,
     pub(super) words: BTreeMap<NodeName, NodeWord>,
@@ -45,8 +57,17 @@ impl World {
 }
 
 impl Pods {
-    /// Reads everything once.
-    pub(super) async fn look(&mut self) -> Result<World, PodsError> {
+    /// Lets the next observation rest on the last reading of the API server, for a caller whose
+    /// watches have told of no change since. The members are asked all the same, and what is not
+    /// as it was is read again before anything is done about it.
+    pub fn rest(&mut self) {
+        let is_old = |it: &Reading| self.clock.now().since(it.at) > REREAD_MS;
+        self.rests_on = self.reading.clone().filter(|it| !is_old(it));
+    }
+
+    /// Asks the API server.
+    async fn read(&mut self) -> Result<Reading, PodsError> {
+        let at = self.clock.now();
         let ours = ListParams::default().labels(&self.names.selector());
         let pods = self.api::<Pod>().list(&ours).await.map_err(PodsError::api("list pods"))?;
         let pods: BTreeMap<_, _> = pods.into_iter().filter_map(named).collect();
@@ -62,6 +83,17 @@ impl Pods {
             }
         }
 
+        let reading = Reading { pods: Arc::new(pods), claims: Arc::new(claims), at };
+        self.reading = Some(reading.clone());
+        Ok(reading)
+    }
+
+    /// Reads everything once.
+    pub(super) async fn look(&mut self) -> Result<World, PodsError> {
+        let Reading { pods, claims, .. } = match self.rests_on.clone() {
+            Some(reading) => reading,
+            None => self.read().await?,
+        };
         let addresses: BTreeMap<NodeName, String> = self
             .status()
             .places

@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 pub use build::BuildError;
 use build::Plans;
 pub use keep::REPLACE;
-use look::World;
+use look::{Reading, World};
 use place::Names;
 pub use place::{CLUSTER, CONTAINER};
 use resource::ClusterObject;
@@ -107,6 +107,10 @@ pub struct Pods {
     fresh: Option<World>,
     /// The reading that the last observation rests on.
     read: Option<World>,
+    /// What the API server last told.
+    reading: Option<Reading>,
+    /// The same, while it is taken for what it would tell now.
+    rests_on: Option<Reading>,
     /// What pods wait for, in Kubernetes' words.
     details: BTreeMap<NodeName, String>,
     incarnations: BTreeMap<NodeName, Incarnation>,
@@ -155,6 +159,8 @@ impl Pods {
             drafts: BTreeMap::new(),
             fresh: None,
             read: None,
+            reading: None,
+            rests_on: None,
             details: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             kept: None,
@@ -185,12 +191,13 @@ impl Pods {
         self.writes.0
     }
 
-    /// Reads the resource anew; `None` if it is gone, or is another one of that name.
+    /// Reads the resource anew, and all else in what follows; `None` if it is gone, or is another one of that name.
     ///
     /// # Errors
     ///
     /// [`PodsError::Api`].
     pub async fn refresh(&mut self) -> Result<Option<&ClusterObject>, PodsError> {
+        self.rests_on = None;
         let uid = self.object.metadata.uid.clone();
         let found = self.api::<ClusterObject>().get_opt(&self.names.cluster).await;
         let found = found.map_err(PodsError::api("read the cluster"))?;

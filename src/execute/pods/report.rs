@@ -60,7 +60,7 @@ impl Pods {
         }
     }
 
-    fn report(&self, wanted: &Wanted, seen: &Observed, step: &Step) -> ClusterStatus {
+    pub(super) fn report(&self, wanted: &Wanted, seen: &Observed, step: &Step) -> ClusterStatus {
         let mut status = self.status().clone();
         let list = seen.members.known();
         let is_current = status.observed_generation == self.object.metadata.generation;
