@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, 
 use kube::api::{Api, ListParams};
 
 use super::judge::{self, Shown};
-use super::place::{NODE, STATE_PORT, client_ports};
+use super::place::{NODE, STATE_PORT};
 use super::{MemberFigures, Pods, PodsError};
 use crate::client::{Status, peer};
 use crate::cluster::{Answer, MemberList, NodeName, NodeWord, Process, Timestamp};
@@ -112,13 +112,15 @@ impl Pods {
                 (node.clone(), judge::pod(pod, words.get(node), member, now))
             })
             .collect();
-        let port = client_ports(&self.object.spec).first().copied().unwrap_or_default();
         let endpoints: BTreeMap<NodeName, String> = addresses
             .iter()
             .filter(|(n, _)| {
                 shown.get(*n).is_some_and(|s| matches!(s.process, Process::Running { .. }))
             })
-            .map(|(n, ip)| (n.clone(), format!("http://{ip}:{port}")))
+            .filter_map(|(n, ip)| {
+                let port = client_port(pods.get(&self.status().places.get(n)?.pod)?)?;
+                Some((n.clone(), format!("http://{ip}:{port}")))
+            })
             .collect();
 
         let asked =
@@ -238,6 +240,13 @@ pub(super) fn address(pod: &Pod) -> Option<String> {
     }
     let ip = pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?;
     Some(if ip.contains(':') { format!("[{ip}]") } else { ip })
+}
+
+/// Where a pod's member serves clients: the spec may say another port by now.
+fn client_port(pod: &Pod) -> Option<i32> {
+    let containers = pod.spec.iter().flat_map(|s| &s.containers);
+    let ports = containers.flat_map(|c| c.ports.iter().flatten());
+    ports.into_iter().find(|p| p.name.as_deref() == Some("client")).map(|p| p.container_port)
 }
 
 async fn ask_words(addresses: &BTreeMap<NodeName, String>) -> BTreeMap<NodeName, NodeWord> {
