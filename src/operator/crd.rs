@@ -114,11 +114,13 @@ fn schema() -> Value {
     let mut spec = structural(schemars::schema_for!(ClusterSpec).to_value());
     add_rule(
         &mut spec,
+        ".nodes",
         "!has(self.nodes)",
         "nodes is for hosts outside of Kubernetes; write replicas: 3 instead",
     );
     add_rule(
         &mut spec,
+        ".peerPort",
         "(has(self.peerPort) ? self.peerPort : 2380) == \
          (has(oldSelf.peerPort) ? oldSelf.peerPort : 2380)",
         "the peer port is part of the members' addresses and cannot be changed",
@@ -126,6 +128,7 @@ fn schema() -> Value {
     if let Some(settings) = spec.pointer_mut("/properties/options/properties/settings") {
         add_rule(
             settings,
+            "",
             &settings_rule(),
             "a setting that Quorate sets itself, or that has a field of its own, cannot stand here",
         );
@@ -151,13 +154,18 @@ fn schema() -> Value {
     })
 }
 
-fn add_rule(schema: &mut Value, rule: &str, message: &str) {
+/// Adds a rule about the field at a path below the schema; about all of it if the path is empty.
+fn add_rule(schema: &mut Value, path: &str, rule: &str, message: &str) {
     let rules = &mut schema["x-kubernetes-validations"];
     if rules.is_null() {
         *rules = json!([]);
     }
     if let Some(rules) = rules.as_array_mut() {
-        rules.push(json!({"rule": rule, "message": message}));
+        let mut added = json!({"rule": rule, "message": message});
+        if !path.is_empty() {
+            added["fieldPath"] = json!(path);
+        }
+        rules.push(added);
     }
 }
 

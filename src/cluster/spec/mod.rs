@@ -86,31 +86,38 @@ pub struct Metadata {
     },
     {
         "rule": "has(self.token) == has(oldSelf.token) && (!has(self.token) || self.token == oldSelf.token)",
-        "message": "the token is part of the members' identity and cannot be changed"
+        "message": "the token is part of the members' identity and cannot be changed",
+        "fieldPath": ".token"
     },
     {
         "rule": "(has(self.engine) && self.engine == 'Etcd') == (has(oldSelf.engine) && oldSelf.engine == 'Etcd')",
-        "message": "the engines do not read each other's data; the engine of a cluster cannot be changed"
+        "message": "the engines do not read each other's data; the engine of a cluster cannot be changed",
+        "fieldPath": ".engine"
     },
     {
         "rule": "!(has(self.engine) && self.engine == 'Etcd') || has(self.image)",
-        "message": "the engine Etcd runs out of an image: name one under image"
+        "message": "the engine Etcd runs out of an image: name one under image",
+        "fieldPath": ".image"
     },
     {
         "rule": "(has(self.storage) && has(self.storage.emptyDir)) == (has(oldSelf.storage) && has(oldSelf.storage.emptyDir))",
-        "message": "emptyDir and volumeClaimTemplate cannot take each other's place: the data would not move along"
+        "message": "emptyDir and volumeClaimTemplate cannot take each other's place: the data would not move along",
+        "fieldPath": ".storage"
     },
     {
         "rule": "!isQuantity((has(self.storage) && has(self.storage.volumeClaimTemplate) ? self.storage.volumeClaimTemplate.size : '1Gi')) || quantity((has(self.storage) && has(self.storage.volumeClaimTemplate) ? self.storage.volumeClaimTemplate.size : '1Gi')).compareTo(quantity((has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) ? oldSelf.storage.volumeClaimTemplate.size : '1Gi'))) >= 0",
-        "message": "a volume (1Gi where no size is given) can only grow"
+        "message": "a volume (1Gi where no size is given) can only grow",
+        "fieldPath": ".storage.volumeClaimTemplate.size"
     },
     {
         "rule": "(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.storageClassName) ? self.storage.volumeClaimTemplate.storageClassName : '-') == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.storageClassName) ? oldSelf.storage.volumeClaimTemplate.storageClassName : '-')",
-        "message": "the storage class of a volume cannot be changed once the volume is there"
+        "message": "the storage class of a volume cannot be changed once the volume is there",
+        "fieldPath": ".storage.volumeClaimTemplate.storageClassName"
     },
     {
         "rule": "(has(self.storage) && has(self.storage.volumeClaimTemplate) && has(self.storage.volumeClaimTemplate.accessModes) ? self.storage.volumeClaimTemplate.accessModes : ['ReadWriteOnce']) == (has(oldSelf.storage) && has(oldSelf.storage.volumeClaimTemplate) && has(oldSelf.storage.volumeClaimTemplate.accessModes) ? oldSelf.storage.volumeClaimTemplate.accessModes : ['ReadWriteOnce'])",
-        "message": "the access modes of a volume cannot be changed once the volume is there"
+        "message": "the access modes of a volume cannot be changed once the volume is there",
+        "fieldPath": ".storage.volumeClaimTemplate.accessModes"
     }
 ]))]
 pub struct ClusterSpec {
