@@ -40,6 +40,8 @@ const SOON: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(2);
 /// While a person is needed, or has said to wait.
 const BLOCKED: Duration = Duration::from_secs(3);
+/// The event that tells of a spec which cannot be followed.
+const SPEC_REFUSED: &str = "SpecRefused";
 /// The longest pause after errors.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -247,12 +249,29 @@ async fn take_turn(
     }
     let wanted = match pods.wanted().await {
         Err(PodsError::Spec(error)) => {
-            context.events.refuse(pods.object(), &error.to_string()).await;
+            context.events.refuse(pods.object(), SPEC_REFUSED, &error.to_string()).await;
+            pods.refuse(&error).await?;
             return Err(PodsError::Spec(error).into());
         }
         other => other?,
     };
-    Ok(Some(execute::turn(pods, &wanted).await?))
+    if let Some(error) = pods.refused() {
+        context.events.refuse(pods.object(), SPEC_REFUSED, &error.to_string()).await;
+    }
+    let turned = execute::turn(pods, &wanted).await.map_err(TurnError::from);
+    if let Some(why) = turned.as_ref().err().and_then(not_taken) {
+        context.events.refuse(pods.object(), "Refused", &why).await;
+    }
+    Ok(Some(turned?))
+}
+
+/// What the API server did not take, in its own words: a quota, a class that is not there, a part
+/// of the spec that only it can judge. Another try brings nothing new.
+fn not_taken(error: &TurnError) -> Option<String> {
+    let TurnError::Pods(PodsError::Api { action, source }) = error else { return None };
+    let kube::Error::Api(status) = source.as_ref() else { return None };
+    let is_final = matches!(status.code, 400 | 403 | 413 | 422) && !error.is_end_of_namespace();
+    is_final.then(|| format!("cannot {action}: {}", status.message))
 }
 
 /// When to look again, if nothing is heard before.

@@ -13,7 +13,7 @@ use crate::plan::Step;
 /// Tells people through the API server what is done, and why.
 pub(super) struct Events {
     recorder: Recorder,
-    /// What was last said of each cluster.
+    /// What was last said of each cluster, of its course and of what was refused.
     said: Mutex<HashMap<String, String>>,
 }
 
@@ -27,20 +27,27 @@ impl Events {
     /// Tells of a step that was carried out, of one that a person is needed for, and of the end.
     pub(super) async fn tell(&self, object: &ClusterObject, turn: &Turn) {
         let Some((type_, reason)) = title(turn) else { return };
-        self.say(object, type_, reason, turn.step.to_string()).await;
+        let uid = object.uid().unwrap_or_default();
+        if self.is_news(uid, turn.step.to_string()) {
+            self.say(object, type_, reason, turn.step.to_string()).await;
+        }
     }
 
-    /// Tells why a spec is not followed.
-    pub(super) async fn refuse(&self, object: &ClusterObject, why: &str) {
-        self.say(object, EventType::Warning, "SpecRefused", why.to_owned()).await;
+    /// Tells why a spec, or what follows from it, cannot be done: once for each spec, however
+    /// often it is tried.
+    pub(super) async fn refuse(&self, object: &ClusterObject, reason: &str, why: &str) {
+        let key = format!("{} refused", object.uid().unwrap_or_default());
+        let generation = object.metadata.generation.unwrap_or_default();
+        if self.is_news(key, format!("{generation} {why}")) {
+            self.say(object, EventType::Warning, reason, why.to_owned()).await;
+        }
+    }
+
+    fn is_news(&self, key: String, what: String) -> bool {
+        self.said.lock().insert(key, what.clone()) != Some(what)
     }
 
     async fn say(&self, object: &ClusterObject, type_: EventType, reason: &str, note: String) {
-        let key = object.uid().unwrap_or_default();
-        let is_news = self.said.lock().insert(key, note.clone()).as_ref() != Some(&note);
-        if !is_news {
-            return;
-        }
         let cluster = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
         match type_ {
             EventType::Normal => tracing::info!(cluster, reason, "{note}"),

@@ -120,18 +120,28 @@ impl EtcdCluster {
         Ok(self.wanted(nodes, Remediation::default()))
     }
 
-    /// Fills in every default as on Kubernetes, where each counted node is reached at its place:
-    /// `places` has one for each of [`Self::node_names`], and more are passed over.
+    /// Whether a cluster on Kubernetes can be what this says.
     ///
     /// # Errors
     ///
-    /// Whatever [`super::read`] refuses in a file, named hosts, and a node without a place.
-    pub fn resolve_at(&self, places: &BTreeMap<NodeName, WantedNode>) -> Result<Wanted, SpecError> {
+    /// Whatever [`super::read`] refuses in a file, and named hosts.
+    pub fn check_on_kubernetes(&self) -> Result<(), SpecError> {
         self.check()?;
         if self.spec.nodes.is_some() {
             let what = "nodes is for hosts outside of Kubernetes";
             return Err(SpecError::at("spec.nodes", what, "write replicas: 3 instead"));
         }
+        Ok(())
+    }
+
+    /// Fills in every default as on Kubernetes, where each counted node is reached at its place:
+    /// `places` has one for each of [`Self::node_names`], and more are passed over.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::check_on_kubernetes`], and a node without a place.
+    pub fn resolve_at(&self, places: &BTreeMap<NodeName, WantedNode>) -> Result<Wanted, SpecError> {
+        self.check_on_kubernetes()?;
         let mut nodes = BTreeMap::new();
         for name in self.node_names() {
             let Some(place) = places.get(&name) else {

@@ -220,7 +220,11 @@ impl Pods {
         let wants = quantity_bytes(&wanted.size);
         let (Some(has), Some(wants)) = (has, wants) else { return Ok(()) };
         let name = claim.metadata.name.clone().unwrap_or_default();
-        if wants <= has || self.cannot_grow.get(&name) == Some(&wanted.size) {
+        if wants <= has {
+            self.cannot_grow.remove(&name);
+            return Ok(());
+        }
+        if self.cannot_grow.get(&name).is_some_and(|(size, _)| *size == wanted.size) {
             return Ok(());
         }
         let patch = json!({"spec": {"resources": {"requests": {"storage": wanted.size}}}});
@@ -232,7 +236,7 @@ impl Pods {
             // Its class cannot: asked once, and not again until the spec says another size.
             Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) => {
                 tracing::warn!(volume = name, "it cannot be made larger: {}", status.message);
-                self.cannot_grow.insert(name, wanted.size);
+                self.cannot_grow.insert(name, (wanted.size, status.message));
             }
             Err(e) => return Err(PodsError::api("make a volume larger")(e)),
         }

@@ -38,7 +38,7 @@ use status::{ClusterStatus, Place};
 
 use crate::client::{Client, Status};
 use crate::clock::Clock;
-use crate::cluster::spec::SpecError;
+use crate::cluster::spec::{ClusterSpec, SpecError};
 use crate::cluster::{Incarnation, NodeName, Observed, Timestamp, Wanted};
 use crate::execute::memory::Memory;
 use crate::execute::{Executor, Outcome};
@@ -116,8 +116,14 @@ pub struct Pods {
     incarnations: BTreeMap<NodeName, Incarnation>,
     /// What the surroundings were last made for, and when.
     kept: Option<((Option<i64>, usize), Timestamp)>,
-    /// Volumes that could not be made as large as this.
-    cannot_grow: BTreeMap<String, String>,
+    /// Volumes that could not be made as large as this, and why.
+    cannot_grow: BTreeMap<String, (String, String)>,
+    /// A node that a change does not reach: the only copy of the data would go with its pod.
+    held_back: Option<NodeName>,
+    /// The last spec that could be followed.
+    in_force: Option<ClusterSpec>,
+    /// Why the one that is written there cannot be; the one in force counts meanwhile.
+    refused: Option<SpecError>,
     /// Since when something is waited for that the status does not tell yet.
     waits_since: Option<Timestamp>,
     /// Something was made or given up since nothing was left to prune.
@@ -165,6 +171,9 @@ impl Pods {
             incarnations: BTreeMap::new(),
             kept: None,
             cannot_grow: BTreeMap::new(),
+            held_back: None,
+            in_force: None,
+            refused: None,
             waits_since: None,
             is_dirty: true,
             writes: Writes::default(),
@@ -202,13 +211,41 @@ impl Pods {
         let found = self.api::<ClusterObject>().get_opt(&self.names.cluster).await;
         let found = found.map_err(PodsError::api("read the cluster"))?;
         let Some(object) = found.filter(|it| it.metadata.uid == uid) else { return Ok(None) };
+        // What may be dropped rests on the spec.
+        self.is_dirty |= self.object.metadata.generation != object.metadata.generation;
         self.object = object;
         Ok(Some(&self.object))
+    }
+
+    /// Why the spec cannot be followed as it is written, if it cannot.
+    pub fn refused(&self) -> Option<&SpecError> {
+        self.refused.as_ref()
+    }
+
+    /// Decides which spec counts: while what is written cannot be followed, the last one that
+    /// could (safety 21). Only a pause is taken from it: it asks for nothing.
+    fn settle_spec(&mut self) -> Result<(), SpecError> {
+        match (self.object.file_form().check_on_kubernetes(), &mut self.in_force) {
+            (Ok(()), in_force) => {
+                *in_force = Some(self.object.spec.clone());
+                self.refused = None;
+            }
+            (Err(error), Some(in_force)) => {
+                in_force.paused = self.object.spec.paused;
+                self.object.spec = in_force.clone();
+                self.refused = Some(error);
+            }
+            (Err(error), None) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Takes the resource as it was just written.
     fn take(&mut self, object: ClusterObject) {
         self.object = object;
+        if let (Some(spec), true) = (&self.in_force, self.refused.is_some()) {
+            self.object.spec = spec.clone();
+        }
     }
 
     fn status(&self) -> &ClusterStatus {

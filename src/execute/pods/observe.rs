@@ -25,6 +25,9 @@ impl Pods {
     ///
     /// [`PodsError`]; a spec that cannot be resolved is [`PodsError::Spec`].
     pub async fn wanted(&mut self) -> Result<Wanted, PodsError> {
+        if self.rests_on.is_none() {
+            self.settle_spec()?;
+        }
         let world = self.look().await?;
         self.recall(&world).await?;
         self.draft_places(&world)?;
@@ -143,6 +146,13 @@ impl Pods {
                 self.node_seen(wanted, &name, &place, (process, since, health), &shown, world);
             nodes.insert(name, seen);
         }
+        self.held_back = if self.is_only_copy() {
+            let mut places = self.status().places.iter();
+            let held = places.find(|(name, place)| self.is_other(wanted, name, place, world));
+            held.map(|(name, _)| name.clone())
+        } else {
+            None
+        };
         let first_seen = self.memory.list(world.members.known(), now);
         let record = self.status().record();
         Observed { now, record, members: world.members.clone(), first_seen, nodes }
@@ -288,15 +298,28 @@ impl Pods {
         runs: bool,
         world: &World,
     ) -> bool {
-        let Some(pod) = world.pods.get(&place.pod) else { return false };
         let on_delete = self.object.spec.update_strategy() == UpdateStrategy::OnDelete;
-        if !wanted.nodes.contains_key(name) || runs && on_delete {
+        let is_kept = runs && (on_delete || self.is_only_copy());
+        !is_kept && self.is_other(wanted, name, place, world)
+    }
+
+    /// Whether a node's pod is not what would be made now.
+    fn is_other(&self, wanted: &Wanted, name: &NodeName, place: &Place, world: &World) -> bool {
+        let Some(pod) = world.pods.get(&place.pod) else { return false };
+        if !wanted.nodes.contains_key(name) {
             return false;
         }
         let config = render::node_config(wanted, &[], name, "");
         let digest = self.plans().digest(&self.plans().config(config));
         let made_from = pod.metadata.annotations.as_ref().and_then(|a| a.get(DIGEST));
         made_from != Some(&digest)
+    }
+
+    /// Whether the data of the whole cluster lies in a single pod, and would go with it.
+    fn is_only_copy(&self) -> bool {
+        let status = self.status();
+        let keeps_none = status.places.values().all(|place| place.volume.is_none());
+        keeps_none && status.founding.is_some() && status.voting_members <= 1
     }
 
     /// Where a node's clients reach it from here.

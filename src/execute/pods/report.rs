@@ -9,6 +9,7 @@ use super::look::World;
 use super::resource::ClusterObject;
 use super::status::{Blocked, ClusterStatus, MemberStatus, Operation, time};
 use super::{Pods, PodsError};
+use crate::cluster::spec::SpecError;
 use crate::cluster::{
     Health, Member, MemberId, NodeName, NodeSeen, Observed, Process, Role, Wanted, quorum,
 };
@@ -16,6 +17,8 @@ use crate::execute::Outcome;
 use crate::execute::change::not_now;
 use crate::plan::{RemoveReason, Step, StopReason, Waiting, member_of, simulate};
 
+/// The spec says what cannot be done.
+const SPEC_REFUSED: &str = "SpecRefused";
 /// How many steps ahead the status tells.
 const AHEAD: usize = 12;
 
@@ -50,7 +53,7 @@ impl Pods {
         self.writes.count();
         match written {
             Ok(object) => {
-                self.object = object;
+                self.take(object);
                 Ok(None)
             }
             Err(e) if is_code(&e, 409) || is_code(&e, 404) => {
@@ -58,6 +61,32 @@ impl Pods {
             }
             Err(e) => Err(PodsError::api("write the status")(e)),
         }
+    }
+
+    /// Says in the status that the spec cannot be followed, where none before it could: then
+    /// nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// [`PodsError::Api`].
+    pub async fn refuse(&mut self, error: &SpecError) -> Result<(), PodsError> {
+        let mut status = self.status().clone();
+        status.observed_generation = self.object.metadata.generation;
+        status.phase = Some("Blocked".to_owned());
+        status.operation = None;
+        let blocked = spec_refused(error);
+        let message = format!("{}; {}", blocked.message, blocked.unblock);
+        status.blocked = Some(blocked);
+        status.set_condition(Condition {
+            type_: "Degraded".to_owned(),
+            status: "True".to_owned(),
+            reason: SPEC_REFUSED.to_owned(),
+            message,
+            observed_generation: self.object.metadata.generation,
+            last_transition_time: time(self.clock.now()),
+        });
+        // Whoever has changed it meanwhile has another spec, which is looked at next.
+        self.write_status(status).await.map(drop)
     }
 
     pub(super) fn report(&self, wanted: &Wanted, seen: &Observed, step: &Step) -> ClusterStatus {
@@ -88,7 +117,7 @@ impl Pods {
                 message: why.what.clone(),
                 unblock: why.unblock.clone(),
             }),
-            _ => None,
+            _ => self.refused.as_ref().map(spec_refused),
         };
         let kind = operation(step);
         let text = self.sentence(step);
@@ -110,8 +139,8 @@ impl Pods {
         }
         let is_paused = self.object.spec.is_paused();
         status.phase = Some(phase(&status, step, is_paused).to_owned());
-        let other = self.other_version();
-        for (kind, is_true, reason, message) in conditions(&status, seen, step, is_paused, other) {
+        let unmet = self.unmet();
+        for (kind, is_true, reason, message) in conditions(&status, seen, step, is_paused, unmet) {
             status.set_condition(Condition {
                 type_: kind.to_owned(),
                 status: if is_true { "True" } else { "False" }.to_owned(),
@@ -124,12 +153,31 @@ impl Pods {
         status
     }
 
-    /// A member that runs another version than the spec asks for, which takes another image.
-    fn other_version(&self) -> Option<String> {
-        let wanted = self.object.spec.version()?;
-        let (node, figures) = self.figures.iter().find(|(_, f)| f.status.version != wanted)?;
-        let runs = &figures.status.version;
-        Some(format!("{node} runs {runs} and spec.version is {wanted}: name the image that has it"))
+    /// What the spec asks for and no step can bring about: in one word, and in a sentence.
+    fn unmet(&self) -> Option<(&'static str, String)> {
+        let of_version = || {
+            let wanted = self.object.spec.version()?;
+            let (node, other) = self.figures.iter().find(|(_, f)| f.status.version != wanted)?;
+            let runs = &other.status.version;
+            let what = format!(
+                "{node} runs {runs} and spec.version is {wanted}: name the image that has it"
+            );
+            Some(("OtherVersion", what))
+        };
+        let of_copy = || {
+            let node = self.held_back.as_ref()?;
+            let what = format!(
+                "{node} runs as it was before the last change: the only copy of the data would go \
+                 with its pod; scale to 3 first"
+            );
+            Some(("OnlyCopy", what))
+        };
+        let of_volume = || {
+            let mut volumes = self.status().places.values().filter_map(|p| p.volume.as_ref());
+            let (volume, (size, why)) = volumes.find_map(|v| self.cannot_grow.get_key_value(v))?;
+            Some(("VolumeTooSmall", format!("{volume} cannot be made {size} large: {why}")))
+        };
+        of_version().or_else(of_copy).or_else(of_volume)
     }
 
     /// A step as a tired person reads it, with what Kubernetes says of the pods it waits for.
@@ -179,6 +227,15 @@ impl Pods {
             }
         }
     }
+}
+
+fn spec_refused(error: &SpecError) -> Blocked {
+    let message = if error.path.is_empty() {
+        error.what.clone()
+    } else {
+        format!("{}: {}", error.path, error.what)
+    };
+    Blocked { reason: SPEC_REFUSED.to_owned(), message, unblock: error.fix.clone() }
 }
 
 fn health(node: &NodeSeen) -> &'static str {
@@ -237,6 +294,7 @@ fn phase(status: &ClusterStatus, step: &Step, is_paused: bool) -> &'static str {
         _ if is_paused => "Paused",
         Step::Blocked { why } if why.reason == "RecoveryRequired" => "RecoveryRequired",
         Step::Blocked { .. } => "Blocked",
+        Step::Done if status.blocked.is_some() => "Blocked",
         Step::Done => "Ready",
         _ if status.founding.as_ref().is_none_or(|f| f.cluster.is_none()) => "Founding",
         _ => "Progressing",
@@ -250,7 +308,7 @@ fn conditions(
     seen: &Observed,
     step: &Step,
     is_paused: bool,
-    other_version: Option<String>,
+    unmet: Option<(&'static str, String)>,
 ) -> [Said; 5] {
     let available = is_available(status, seen);
     let why = match &seen.members {
@@ -261,11 +319,11 @@ fn conditions(
     };
     let is_done = *step == Step::Done;
     let blocked = status.blocked.as_ref();
-    let progressing = !is_done && blocked.is_none() && !is_paused;
+    let progressing = !is_done && !matches!(step, Step::Blocked { .. }) && !is_paused;
     let under_way = status.operation.as_ref().map(|o| o.step.clone()).unwrap_or_default();
     let ill: Vec<NodeName> =
         status.members.iter().filter(|m| m.health != "Healthy").map(|m| m.name.clone()).collect();
-    let degraded = !ill.is_empty() || blocked.is_some() || other_version.is_some();
+    let degraded = !ill.is_empty() || blocked.is_some() || unmet.is_some();
     let names: Vec<_> = ill.iter().map(ToString::to_string).collect();
     let of_blocked = |b: &Blocked| format!("{}; {}", b.message, b.unblock);
     let recovery = blocked.filter(|b| b.reason == "RecoveryRequired");
@@ -274,10 +332,10 @@ fn conditions(
         (
             "Progressing",
             progressing,
-            if is_done {
-                "AsWanted"
-            } else if blocked.is_some() {
+            if blocked.is_some() && !progressing {
                 "Blocked"
+            } else if is_done {
+                "AsWanted"
             } else {
                 "UnderWay"
             },
@@ -286,18 +344,16 @@ fn conditions(
         (
             "Degraded",
             degraded,
-            if blocked.is_some() {
-                "Blocked"
-            } else if !ill.is_empty() {
-                "NotHealthy"
-            } else if degraded {
-                "OtherVersion"
-            } else {
-                "AllHealthy"
+            match (blocked, &unmet) {
+                (Some(blocked), _) if blocked.reason == SPEC_REFUSED => SPEC_REFUSED,
+                (Some(_), _) => "Blocked",
+                (None, _) if !ill.is_empty() => "NotHealthy",
+                (None, Some((reason, _))) => reason,
+                (None, None) => "AllHealthy",
             },
-            match (blocked, other_version) {
+            match (blocked, unmet) {
                 (Some(blocked), _) => of_blocked(blocked),
-                (None, Some(other)) if ill.is_empty() => other,
+                (None, Some((_, what))) if ill.is_empty() => what,
                 (None, _) => names.join(", "),
             },
         ),
