@@ -10,8 +10,8 @@ use super::wait::{seconds, until};
 use super::watch::is_ready;
 
 #[tokio::test]
-async fn clusters_of_one_three_and_five_become_ready() {
-    for size in [1, 3, 5] {
+async fn clusters_of_one_three_five_and_seven_become_ready() {
+    for size in [1, 3, 5, 7] {
         scenario(&format!("create-{size}"), async |it| {
             it.make(json!({"replicas": size})).await;
             it.writer().goes_on(100).await;
