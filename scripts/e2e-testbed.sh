@@ -103,7 +103,11 @@ if [ -z "${QUORATE_E2E_ARCHIVES:-}" ]; then
     # The testbed's own etcd is one.
     etcd=${TESTBED_HOME:-/var/lib/quorate-testbed}/cache/bin/etcd
     if [ -x "$etcd" ]; then
-        "$TESTBED/make-image" --tag etcd:e2e --output "$work/etcd.tar" \
+        # The members' own program is copied in at each start, and wants what it is linked to.
+        for library in $(ldd "$built/quorate" | grep -o '/[^ ]*'); do
+            libraries="${libraries:-} --file $(readlink -f "$library"):$library"
+        done
+        "$TESTBED/make-image" --tag etcd:e2e --output "$work/etcd.tar" ${libraries:-} \
             --file "$(readlink -f "$etcd"):/usr/local/bin/etcd" --entrypoint /usr/local/bin/etcd >/dev/null
         QUORATE_E2E_ARCHIVES=$QUORATE_E2E_ARCHIVES:$work/etcd.tar
         QUORATE_E2E_ETCD=etcd:e2e
