@@ -112,3 +112,32 @@ async fn a_machine_that_cannot_be_heard_for_a_while_keeps_its_member() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_machine_that_is_silent_for_longer_than_the_delay_loses_its_member() {
+    if !breaks_machines().await {
+        return;
+    }
+    scenario("silent", async |it| {
+        all_machines(it).await;
+        let stays = it.stays().await;
+        it.make(json!({"replicas": 3, "remediation": {"unhealthySeconds": 10}})).await;
+        let (member, machine) = victim(it, &stays).await;
+        let volume = member.volume.clone().expect("a volume");
+        it.watch.note(&format!("machine {machine} of {} is cut off", member.name));
+        it.bed.testbed(&["partition", &machine]);
+        let begun = Instant::now();
+        let again = it.replaced(&member).await;
+        it.reached("silent for 10 s to three voters", begun, seconds(45));
+        assert!(begun.elapsed() >= seconds(10), "not before the delay is over");
+        assert_ne!(again.volume.as_ref(), Some(&volume), "elsewhere");
+        it.writer().none_failed("a machine that fell silent").await;
+        it.bed.testbed(&["heal", &machine]);
+        is_ready(it, &machine).await;
+        it.settles(3, seconds(120)).await;
+        let kept = it.volumes().await.iter().any(|it| it.metadata.name.as_ref() == Some(&volume));
+        assert!(kept, "what the lost member had is kept aside");
+        it.writer().none_failed("a machine heard again").await;
+    })
+    .await;
+}

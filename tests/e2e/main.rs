@@ -33,7 +33,9 @@ mod scenario;
 mod wait;
 mod watch;
 
+mod fields;
 mod healing;
+mod helm;
 mod killed;
 mod machines;
 mod many;

@@ -125,6 +125,12 @@ impl Writer {
         removed.expect("the member is removed");
     }
 
+    /// Tries one request of a size, `put` in bytes or `txn` in operations; what a member refuses
+    /// it with is the error.
+    pub(crate) async fn try_once(&self, what: &str, size: usize) -> Result<(), String> {
+        self.ask(&format!("{what}/{size}")).await.expect("the writer answers")
+    }
+
     /// Panics unless each of so many members holds every acknowledged key, and all hold the same.
     pub(crate) async fn verify(&self, members: usize) {
         let found: Verified =

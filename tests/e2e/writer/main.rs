@@ -5,8 +5,8 @@
 //! `quorate-e2e-writer SERVICE PORT` finds the members by the addresses of a headless Service, and
 //! prints `acked NUMBER MILLISECONDS` or `failed NUMBER WHY` for each key. Over HTTP on port 8000:
 //! `/report` what happened since the last `/mark`, `/verify/3` what each of three members holds (no
-//! key is written meanwhile), `/pause`, `/resume`, and `/remove/ID` takes a member off the list, as
-//! a person would by hand.
+//! key is written meanwhile), `/pause`, `/resume`, `/remove/ID` takes a member off the list, as a
+//! person would by hand, and `/put/BYTES` and `/txn/OPERATIONS` try one request of that size.
 //!
 //! `quorate-e2e-writer faults ADDRESS` is something else: a bad way to the API server.
 
@@ -23,10 +23,13 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::routing::get;
-use quorate::proto::etcdserverpb::PutRequest;
 use quorate::proto::etcdserverpb::kv_client::KvClient;
+use quorate::proto::etcdserverpb::request_op::Request;
+use quorate::proto::etcdserverpb::{PutRequest, RangeRequest, RequestOp, TxnRequest};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tonic::Status;
+use tonic::transport::Channel;
 
 use endpoints::Endpoints;
 use members::Members;
@@ -108,6 +111,8 @@ async fn write_to(service: &str, port: u16) -> ExitCode {
         .route("/resume", get(resume))
         .route("/verify/{members}", get(verify))
         .route("/remove/{id}", get(remove))
+        .route("/put/{bytes}", get(put_large))
+        .route("/txn/{operations}", get(txn_long))
         .with_state(writer);
     let served = match tokio::net::TcpListener::bind("0.0.0.0:8000").await {
         Ok(listener) => axum::serve(listener, router).await,
@@ -204,6 +209,17 @@ impl Writer {
         }
     }
 
+    /// Asks one member once; what it refuses with is the answer.
+    async fn once(
+        &self,
+        ask: impl AsyncFnOnce(KvClient<Channel>) -> Result<(), Status>,
+    ) -> Result<(), String> {
+        let all = self.endpoints.all();
+        let (_, channel) = all.first().ok_or("no address")?;
+        let answer = timeout(GIVE_UP, ask(KvClient::new(channel.clone()))).await;
+        answer.map_err(|_| "no answer")?.map_err(|status| status.message().to_owned())
+    }
+
     /// Returns once nothing is written any more.
     async fn rest(&self) {
         self.is_paused.store(true, Ordering::SeqCst);
@@ -258,6 +274,18 @@ async fn remove(State(writer): State<Arc<Writer>>, Path(id): Path<String>) -> St
         Err(error) => Err(error.to_string()),
     };
     text(&removed)
+}
+
+async fn put_large(State(writer): State<Arc<Writer>>, Path(bytes): Path<usize>) -> String {
+    let put = PutRequest { key: "large".into(), value: vec![0; bytes].into(), ..<_>::default() };
+    text(&writer.once(async |mut kv| kv.put(put).await.map(drop)).await)
+}
+
+async fn txn_long(State(writer): State<Arc<Writer>>, Path(operations): Path<usize>) -> String {
+    let range = RangeRequest { key: "large".into(), ..RangeRequest::default() };
+    let one = RequestOp { request: Some(Request::RequestRange(range)) };
+    let txn = TxnRequest { success: vec![one; operations], ..TxnRequest::default() };
+    text(&writer.once(async |mut kv| kv.txn(txn).await.map(drop)).await)
 }
 
 async fn verify(State(writer): State<Arc<Writer>>, Path(members): Path<usize>) -> String {
