@@ -20,8 +20,6 @@ SCENARIOS := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(f
 # The planner's walk is long, and needs nothing that does I/O: built on its own, and optimised.
 OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability e2e,$t),,--test $t)))
 PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
-# With the writer of the end-to-end tests, as clippy is run: one build for all.
-TEST      := cargo test --locked --features e2e-writer
 SCENARIO_THREADS ?= 2
 ROUNDS ?= 5
 
@@ -43,21 +41,21 @@ verify: prepare ## All that CI runs; changes no tracked file
 
 lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whether generated files are stale
 	cargo fmt --check
-	cargo clippy --locked --all-targets --features e2e-writer -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
 	cargo check --locked --no-default-features
 	@sh scripts/generated.sh --check
 	@sh scripts/check-agree.sh
 
 test: prepare ## Every test but the scenarios
-	$(TEST) --lib --bins $(OTHERS)
-	$(TEST) --test durability -- --test-threads=1
+	cargo test --locked --lib --bins $(OTHERS)
+	cargo test --locked --test durability -- --test-threads=1
 	cargo test $(PLANNER) -- --nocapture
-	$(TEST) --doc
+	cargo test --locked --doc
 
 scenarios: prepare ## Real clusters on this machine that get broken, on our engine and on an upstream etcd
-	$(TEST) $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
-	QUORATE_TEST_ENGINE=etcd $(TEST) $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
+	cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
+	QUORATE_TEST_ENGINE=etcd cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
 
 smoke: prepare ## The operator on a real Kubernetes in short, where there is a testbed: TESTBED=its directory
 	@sh scripts/e2e-testbed.sh --if-there smoke

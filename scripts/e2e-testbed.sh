@@ -94,12 +94,12 @@ pack() {
 
 if [ -z "${QUORATE_E2E_ARCHIVES:-}" ]; then
     profile=${QUORATE_E2E_PROFILE:-dev}
-    cargo build --locked --features e2e-writer --bins --profile "$profile"
+    cargo build --locked --bins --examples --profile "$profile"
     [ "$profile" != dev ] || profile=debug
     built=${CARGO_TARGET_DIR:-target}/$profile
     pack "$built/quorate" quorate:dev
     pack "$built/quorate" quorate:next
-    pack "$built/quorate-e2e-writer" quorate-e2e-writer:dev
+    pack "$built/examples/quorate-e2e-writer" quorate-e2e-writer:dev
     # The testbed's own etcd is one.
     etcd=${TESTBED_HOME:-/var/lib/quorate-testbed}/cache/bin/etcd
     if [ -x "$etcd" ]; then
@@ -117,6 +117,6 @@ fi
 QUORATE_E2E_LOAD="$TESTBED/testbed load-image"
 QUORATE_E2E_TESTBED=$TESTBED/testbed
 export QUORATE_E2E_ARCHIVES QUORATE_E2E_LOAD QUORATE_E2E_TESTBED
-e2e() { cargo test --locked --features e2e-writer --test e2e -- --nocapture --test-threads=1 "$@"; }
+e2e() { cargo test --locked --test e2e -- --nocapture --test-threads=1 "$@"; }
 e2e "$@"
 if [ $# = 0 ]; then e2e --ignored nothing_was_refused; fi

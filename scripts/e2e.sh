@@ -9,10 +9,9 @@ target=${CARGO_TARGET_DIR:-target}
 triple=$(uname -m)-unknown-linux-musl
 
 sh scripts/prepare.sh image
-CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked --features e2e-writer \
-    --bin quorate-e2e-writer --target "$triple"
+CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked --examples --target "$triple"
 sh scripts/make-image.sh --tag quorate-e2e-writer:dev --output "$target/image/writer.tar" \
-    --binary "$target/$triple/release/quorate-e2e-writer"
+    --binary "$target/$triple/release/examples/quorate-e2e-writer"
 # The same program under another name, to change to.
 sh scripts/make-image.sh --tag quorate:next --output "$target/image/next.tar" \
     --binary "$target/$triple/release/quorate"
@@ -20,4 +19,4 @@ QUORATE_E2E_IMAGE=$QUORATE_IMAGE
 QUORATE_E2E_ARCHIVES=$target/image/writer.tar:$target/image/next.tar
 QUORATE_E2E_LOAD=$QUORATE_LOAD_IMAGE
 export QUORATE_E2E_IMAGE QUORATE_E2E_ARCHIVES QUORATE_E2E_LOAD
-cargo test --locked --features e2e-writer --test e2e -- --nocapture --test-threads=1 "$@"
+cargo test --locked --test e2e -- --nocapture --test-threads=1 "$@"
