@@ -7,7 +7,7 @@ use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
 
 use crate::execute::pods::resource::ClusterObject;
-use crate::execute::{Outcome, Turn};
+use crate::execute::{Outcome, Turn, word};
 use crate::plan::Step;
 
 /// Tells people through the API server what is done, and why.
@@ -29,7 +29,7 @@ impl Events {
         let Some((type_, reason)) = title(turn) else { return };
         let uid = object.uid().unwrap_or_default();
         if self.is_news(uid, turn.step.to_string()) {
-            self.say(object, type_, reason, turn.step.to_string()).await;
+            self.say(object, type_, reason, turn.step.to_string(), Some(&turn.step)).await;
         }
     }
 
@@ -39,7 +39,7 @@ impl Events {
         let key = format!("{} refused", object.uid().unwrap_or_default());
         let generation = object.metadata.generation.unwrap_or_default();
         if self.is_news(key, format!("{generation} {why}")) {
-            self.say(object, EventType::Warning, reason, why.to_owned()).await;
+            self.say(object, EventType::Warning, reason, why.to_owned(), None).await;
         }
     }
 
@@ -47,11 +47,20 @@ impl Events {
         self.said.lock().insert(key, what.clone()) != Some(what)
     }
 
-    async fn say(&self, object: &ClusterObject, type_: EventType, reason: &str, note: String) {
+    async fn say(
+        &self,
+        object: &ClusterObject,
+        type_: EventType,
+        reason: &str,
+        note: String,
+        step: Option<&Step>,
+    ) {
         let cluster = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+        let member = step.map(members).filter(|it| !it.is_empty()).map(|it| it.join(", "));
+        let step = step.map(word);
         match type_ {
-            EventType::Normal => tracing::info!(cluster, reason, "{note}"),
-            EventType::Warning => tracing::warn!(cluster, reason, "{note}"),
+            EventType::Normal => tracing::info!(cluster, step, member, reason, "{note}"),
+            EventType::Warning => tracing::warn!(cluster, step, member, reason, "{note}"),
         }
         let event = Event {
             type_,
@@ -66,6 +75,25 @@ impl Events {
             tracing::debug!(%error, "an event could not be published");
         }
     }
+}
+
+/// The members that a step is about, for whoever filters the log by one.
+fn members(step: &Step) -> Vec<String> {
+    let ids = match step {
+        Step::Start { nodes } => nodes.iter().map(|it| it.member).collect(),
+        Step::Stop { member, .. } => member.iter().copied().collect(),
+        Step::MoveLeader { from, .. } => vec![*from],
+        Step::Remove { member, .. }
+        | Step::Promote { member, .. }
+        | Step::UpdatePeerUrls { member, .. } => vec![*member],
+        Step::Found { .. }
+        | Step::AddLearner { .. }
+        | Step::ForgetNode { .. }
+        | Step::Wait { .. }
+        | Step::Blocked { .. }
+        | Step::Done => Vec::new(),
+    };
+    ids.iter().map(ToString::to_string).collect()
 }
 
 fn title(turn: &Turn) -> Option<(EventType, &'static str)> {

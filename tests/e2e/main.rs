@@ -40,6 +40,7 @@ mod killed;
 mod machines;
 mod many;
 mod membership;
+mod people;
 mod quorum;
 mod restarts;
 mod rolling;

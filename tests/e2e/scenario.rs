@@ -182,6 +182,15 @@ impl Scenario {
         begun
     }
 
+    /// Applies an object as it is; what the API server refuses it with is the error.
+    pub(crate) async fn try_apply(&self, object: Value) -> Result<(), String> {
+        let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
+        let how = PatchParams::apply("quorate-e2e").force();
+        let clusters = self.bed.api("quorate.dev/v1alpha1", "EtcdCluster", Some(&self.namespace));
+        let applied = clusters.patch(&name, &how, &Patch::Apply(&object)).await;
+        applied.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Changes some fields of the spec.
     pub(crate) async fn patch(&self, spec: Value) -> Instant {
         self.watch.note(&format!("patch {spec}"));
@@ -209,7 +218,7 @@ impl Scenario {
         self.pods_of(CLUSTER).await
     }
 
-    async fn pods_of(&self, name: &str) -> Vec<Pod> {
+    pub(crate) async fn pods_of(&self, name: &str) -> Vec<Pod> {
         let ours = ListParams::default().labels(&format!("quorate.dev/cluster={name}"));
         self.api::<Pod>().list(&ours).await.expect("pods").items
     }
