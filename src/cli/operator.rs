@@ -75,11 +75,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         lease,
         identity,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start")?;
+    // It waits for answers nearly all the time, and waking another thread for each costs more than
+    // what there is to do with it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start")?;
     runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate())?;
