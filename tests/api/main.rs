@@ -13,3 +13,4 @@ mod leases;
 mod limits;
 mod maintenance;
 mod support;
+mod whole;

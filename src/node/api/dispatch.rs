@@ -23,6 +23,7 @@ use super::lease::LeaseService;
 use super::methods::{self, Kind, Learner, Method, Service};
 use super::shared::Api;
 use super::status::received;
+use super::unary::{self, Met};
 use super::{cluster::ClusterService, health::HealthService, maintenance::MaintenanceService};
 use crate::node::fault::Fault;
 use crate::node::replica::Replica;
@@ -93,7 +94,7 @@ impl<R: Replica> Dispatch<R> {
         }
         // Each of them is a few pointers.
         let answer: Answer = match method.service {
-            Service::Kv => self.kv.clone().call(request),
+            Service::Kv => self.kv(method, request),
             Service::Lease => self.lease.clone().call(request),
             Service::Cluster => self.cluster.clone().call(request),
             Service::Maintenance => self.maintenance.clone().call(request),
@@ -121,6 +122,29 @@ impl<R: Replica> Dispatch<R> {
             }
             Ok(response)
         })
+    }
+
+    /// Reads and single writes by the short way.
+    fn kv(&self, method: &Method, request: Request<Incoming>) -> Answer {
+        let (service, mut tonic) = (KvService(Arc::clone(&self.api)), self.kv.clone());
+        let most = self.api.options().max_message_bytes();
+        match method.path {
+            methods::RANGE => Box::pin(async move {
+                match unary::meet(request, most).await {
+                    Met::Whole(headers, it) => {
+                        Ok(unary::answer(service.ranged(&headers, it).await))
+                    }
+                    Met::Other(request) => tonic.call(*request).await,
+                }
+            }),
+            methods::PUT => Box::pin(async move {
+                match unary::meet(request, most).await {
+                    Met::Whole(headers, it) => Ok(unary::answer(service.done(&headers, it).await)),
+                    Met::Other(request) => tonic.call(*request).await,
+                }
+            }),
+            _ => tonic.call(request),
+        }
     }
 
     /// What is asked of every call, before it is even read.

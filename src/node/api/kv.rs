@@ -5,6 +5,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
 use futures_util::Stream;
 use tonic::{Request, Response, Status};
 
@@ -30,8 +31,7 @@ impl<R: Replica> Kv for KvService<R> {
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let call = self.0.begin("Range", &request.key, &metadata);
-        self.0.run(call, self.0.range(&request)).await
+        self.ranged(metadata.as_ref(), request).await
     }
 
     type RangeStreamStream =
@@ -53,8 +53,7 @@ impl<R: Replica> Kv for KvService<R> {
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let call = self.0.begin("Put", &request.key, &metadata);
-        self.0.run(call, self.put(request)).await
+        self.done(metadata.as_ref(), request).await
     }
 
     async fn delete_range(
@@ -90,6 +89,26 @@ impl<R: Replica> Kv for KvService<R> {
 }
 
 impl<R: Replica> KvService<R> {
+    /// `Range`, with these headers.
+    pub(super) async fn ranged(
+        &self,
+        headers: &HeaderMap,
+        request: RangeRequest,
+    ) -> Result<Response<RangeResponse>, Status> {
+        let call = self.0.begun("Range", &request.key, headers);
+        self.0.run(call, self.0.range(&request)).await
+    }
+
+    /// `Put`, with these headers.
+    pub(super) async fn done(
+        &self,
+        headers: &HeaderMap,
+        request: PutRequest,
+    ) -> Result<Response<PutResponse>, Status> {
+        let call = self.0.begun("Put", &request.key, headers);
+        self.0.run(call, self.put(request)).await
+    }
+
     async fn put(&self, request: PutRequest) -> Result<PutResponse, Fault> {
         check::check_put(&request)?;
         let apply::Response::Put(mut response) = self.0.propose(Operation::Put(request)).await?

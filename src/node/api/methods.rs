@@ -77,6 +77,10 @@ const fn unary(path: &'static str, service: Service) -> Method {
     method(path, service, Kind::Unary, Learner::No)
 }
 
+/// The calls that go the short way.
+pub(super) const PUT: &str = "/etcdserverpb.KV/Put";
+pub(super) const RANGE: &str = "/etcdserverpb.KV/Range";
+
 /// Sorted by path.
 pub(super) const ALL: &[Method] = &[
     unary("/etcdserverpb.Auth/AuthDisable", Service::None),
@@ -103,8 +107,8 @@ pub(super) const ALL: &[Method] = &[
     unary("/etcdserverpb.Cluster/MemberUpdate", Service::Cluster),
     unary("/etcdserverpb.KV/Compact", Service::Kv),
     unary("/etcdserverpb.KV/DeleteRange", Service::Kv),
-    unary("/etcdserverpb.KV/Put", Service::Kv),
-    method("/etcdserverpb.KV/Range", Service::Kv, Kind::Unary, Learner::Asks),
+    unary(PUT, Service::Kv),
+    method(RANGE, Service::Kv, Kind::Unary, Learner::Asks),
     method("/etcdserverpb.KV/RangeStream", Service::Kv, Kind::ServerStream, Learner::No),
     unary("/etcdserverpb.KV/Txn", Service::Kv),
     unary("/etcdserverpb.Lease/LeaseGrant", Service::Lease),

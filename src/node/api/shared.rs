@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::watch;
@@ -151,7 +152,12 @@ impl<R: Replica> Api<R> {
     /// A request by that name, on that key or none, within the limits of time of the server and
     /// of the client.
     pub(super) fn begin(&self, name: &'static str, key: &Bytes, metadata: &MetadataMap) -> Call {
-        let client = metadata.get("grpc-timeout").and_then(|it| grpc_timeout(it.to_str().ok()?));
+        self.begun(name, key, metadata.as_ref())
+    }
+
+    /// As [`Api::begin`], where the headers are at hand.
+    pub(super) fn begun(&self, name: &'static str, key: &Bytes, headers: &HeaderMap) -> Call {
+        let client = headers.get("grpc-timeout").and_then(|it| grpc_timeout(it.to_str().ok()?));
         let most = self.options.request_timeout();
         let limit = Some(client.map_or(most, |it| it.min(most)));
         Call { name, key: key.clone(), limit }
