@@ -13,6 +13,7 @@
 //! Only one thread writes at a time. What makes a batch one is the flush: all that happened
 //! before it, by the same thread, comes to the disk as one, and nothing else flushes.
 
+mod hot;
 mod layout;
 mod pool;
 mod seal;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use self::hot::Hot;
 use self::layout::{HEAD, Head, Mark, Tally};
 use self::layout::{blob_key, blob_name, record_key, record_revision};
 use self::pool::{Db, Pool};
@@ -48,6 +50,7 @@ const AHEAD: usize = 2;
 pub struct Sled {
     dir: PathBuf,
     pool: Arc<Pool>,
+    hot: Hot,
     /// Held by whoever writes.
     written: Mutex<Written>,
 }
@@ -85,6 +88,7 @@ impl Sled {
         let sled = Sled {
             dir: dir.to_owned(),
             pool: Arc::new(pool),
+            hot: Hot::new(),
             written: Mutex::new(Written::default()),
         };
         // A first frame, so that there is metadata to speak of.
@@ -109,7 +113,12 @@ impl Sled {
             .next()?
             .ok_or_else(|| StoreError::Io("sled could not be opened".to_owned()))?;
         let written = Written { head, last, is_flushed: true, ..Written::default() };
-        Ok(Sled { dir: dir.to_owned(), pool: Arc::new(pool), written: Mutex::new(written) })
+        Ok(Sled {
+            dir: dir.to_owned(),
+            pool: Arc::new(pool),
+            hot: Hot::new(),
+            written: Mutex::new(written),
+        })
     }
 
     /// Whether [`Sled::create`] was finished there.
@@ -151,8 +160,15 @@ fn open_pool(inner: &Path) -> Result<(Pool, Head, Revision), StoreError> {
 
 impl Records for Sled {
     fn get(&self, at: Revision) -> Result<Option<Record>, StoreError> {
+        if let Some(record) = self.hot.get(at) {
+            return Ok(Some(record));
+        }
         let found = self.pool.with("read a record", |db| db.get(record_key(at)))?;
-        found.map(|bytes| Record::decode(at, &bytes)).transpose()
+        let found = found.map(|bytes| Record::decode(at, &bytes)).transpose()?;
+        if let Some(record) = &found {
+            self.hot.keep(record);
+        }
+        Ok(found)
     }
 
     /// A scan of all records, with no write beside it, also makes sure that there are those, and
@@ -326,6 +342,9 @@ impl Checkpoint for Sled {
             entries.insert(HEAD, now.head.encode());
             db.apply_batch(entries)
         })?;
+        for at in &removes {
+            self.hot.forget(*at);
+        }
         *written = now;
         Ok(())
     }
