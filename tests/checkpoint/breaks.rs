@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use quorate::node::checkpoint::{Batch, Checkpoint, Place};
+use quorate::node::checkpoint::{Batch, Checkpoint, Place, Trim};
 use quorate::node::mvcc::{Records, Revision};
 
 use crate::support::{Random, at, batch, copy_dir, last_said, record, revisions};
@@ -65,7 +65,7 @@ fn writes_until_it_is_killed() {
         sled.write(&it).unwrap();
         next = last + 1;
         match random.below(12) {
-            0 => sled.trim(true).unwrap(),
+            0 => sled.trim(Trim::Now).unwrap(),
             1..5 => sled.flush().unwrap(),
             _ => {}
         }

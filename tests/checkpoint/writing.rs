@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use quorate::node::checkpoint::{Batch, Checkpoint, Full, Limits, Memory, Place, Writer};
+use quorate::node::checkpoint::{Batch, Checkpoint, Full, Limits, Memory, Place, Trim, Writer};
 use quorate::node::mvcc::{Record, Records, Revision, StoreError};
 
 use crate::support::{batch, last_said, revisions};
@@ -77,7 +77,7 @@ impl Checkpoint for Gated {
         Ok(())
     }
 
-    fn trim(&self, _anyway: bool) -> Result<(), StoreError> {
+    fn trim(&self, _: Trim) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -202,7 +202,7 @@ fn reads_go_on_while_it_writes_and_is_opened_again() {
         });
         for n in 0..12 {
             sled.write(&batch(2001 + n * 100..=2100 + n * 100)).unwrap();
-            sled.trim(n % 3 == 0).unwrap();
+            sled.trim(if n % 3 == 0 { Trim::Now } else { Trim::Busy }).unwrap();
         }
         is_over.store(true, Ordering::Relaxed);
     });

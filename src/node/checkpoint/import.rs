@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::files::{read_if_there, remove_file, write_whole};
 use super::place::Place;
 use super::sled::Sled;
-use super::{Batch, Checkpoint};
+use super::{Batch, Checkpoint, Trim};
 use crate::node::mvcc::{Record, Revision, StoreError};
 
 /// Says of which snapshot a store is; only in stores that are no checkpoint yet.
@@ -74,7 +74,7 @@ impl Import {
         let last = self.sled.last()?;
         records.retain(|it| it.revision > last);
         self.sled.write(&Batch { puts: records, ..Batch::default() })?;
-        self.sled.trim(false)
+        self.sled.trim(Trim::Busy)
     }
 
     /// Makes durable what has come; a break costs no more than what came after.

@@ -6,7 +6,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::{Batch, Checkpoint};
+use super::{Batch, Checkpoint, Trim};
 use crate::node::mvcc::{Record, Records, Revision, StoreError};
 
 /// Holds everything in memory; never fails.
@@ -102,7 +102,7 @@ impl Checkpoint for Memory {
         Ok(())
     }
 
-    fn trim(&self, _anyway: bool) -> Result<(), StoreError> {
+    fn trim(&self, _: Trim) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -63,6 +63,17 @@ impl Batch {
     }
 }
 
+/// When a checkpoint is trimmed, which makes reads wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// Between writes: only if much is to be had.
+    Busy,
+    /// Nothing has come to be written for a while: if there is something to be had.
+    Quiet,
+    /// In any case.
+    Now,
+}
+
 /// Where a checkpoint is kept.
 pub trait Checkpoint: Records {
     /// The log index that the last batch went up to; 0 before the first.
@@ -107,13 +118,13 @@ pub trait Checkpoint: Records {
     /// [`StoreError`]; the checkpoint does nothing more then.
     fn flush(&self) -> Result<(), StoreError>;
 
-    /// Gives back memory, and disk space where it can, if it is worth it by now or `anyway`;
-    /// flushes first. Reads wait meanwhile.
+    /// Gives back memory, and disk space where it can, if it is worth it; flushes first. Reads wait
+    /// meanwhile.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; the checkpoint does nothing more then.
-    fn trim(&self, anyway: bool) -> Result<(), StoreError>;
+    fn trim(&self, when: Trim) -> Result<(), StoreError>;
 
     /// Bytes it takes on the disk; never 0.
     fn disk_size(&self) -> u64;

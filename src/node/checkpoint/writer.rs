@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::{Batch, Checkpoint};
+use super::{Batch, Checkpoint, Trim};
 use crate::clock::{Clock, Moment};
 use crate::node::mvcc::StoreError;
 
@@ -270,16 +270,16 @@ impl Work {
                     // Not only when nothing comes: under load something always does.
                     let is_due = self.due.is_some_and(|due| Clock.monotonic() >= due);
                     if is_due || self.unflushed >= FLUSH_AT {
-                        self.flush()?;
+                        self.flush(Trim::Busy)?;
                     }
                 }
                 Ok(Order::Flush(answer)) => self.answer(answer, false)?,
                 Ok(Order::Trim(answer)) => self.answer(answer, true)?,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.flush()?;
+                    self.flush(Trim::Quiet)?;
                 }
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                    return self.flush().map(drop);
+                    return self.flush(Trim::Busy).map(drop);
                 }
             }
         }
@@ -308,12 +308,13 @@ impl Work {
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<Reached, StoreError> {
+    /// Makes durable what is written, and then trims.
+    fn flush(&mut self, trim: Trim) -> Result<Reached, StoreError> {
         if self.due.is_some() {
             self.checkpoint.flush()?;
             (self.due, self.unflushed) = (None, 0);
             self.say.send_modify(|it| it.durable = it.written);
-            self.checkpoint.trim(false)?;
+            self.checkpoint.trim(trim)?;
         }
         Ok(self.say.borrow().durable)
     }
@@ -323,9 +324,9 @@ impl Work {
         answer: oneshot::Sender<Result<Reached, StoreError>>,
         trim: bool,
     ) -> Result<(), StoreError> {
-        let mut result = self.flush();
+        let mut result = self.flush(Trim::Busy);
         if trim && result.is_ok() {
-            result = self.checkpoint.trim(true).and(result);
+            result = self.checkpoint.trim(Trim::Now).and(result);
         }
         let failed = result.as_ref().err().cloned();
         // Whoever asked may have gone.

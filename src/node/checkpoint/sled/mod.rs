@@ -35,12 +35,14 @@ use self::layout::{blob_key, blob_name, record_key, record_revision};
 use self::pool::{Db, Pool};
 use self::watched::{Out, Watched};
 use super::files::{disk_use, failed, make_dir, sync_dir};
-use super::{Batch, Checkpoint};
+use super::{Batch, Checkpoint, Trim};
 use crate::node::mvcc::{Record, Records, Revision, StoreError};
 
 /// A trim is worth it once so many bytes were written since the last: they take a third more than
 /// that in memory, and a trim makes readers wait for some 20 ms.
 const TRIM_AT: usize = 16 << 20;
+/// The same where nothing comes to be written any more, so that who waits is few.
+const QUIET_TRIM_AT: usize = 2 << 20;
 /// How much a scan reads at a time, in records and bytes.
 const CHUNK: (usize, usize) = (512, 512 << 10);
 /// How many of these wait to be taken.
@@ -353,9 +355,14 @@ impl Checkpoint for Sled {
         self.flush_now(&mut self.written.lock())
     }
 
-    fn trim(&self, anyway: bool) -> Result<(), StoreError> {
+    fn trim(&self, when: Trim) -> Result<(), StoreError> {
         let mut written = self.written.lock();
-        if anyway || written.bytes >= TRIM_AT {
+        let least = match when {
+            Trim::Busy => TRIM_AT,
+            Trim::Quiet => QUIET_TRIM_AT,
+            Trim::Now => 0,
+        };
+        if written.bytes >= least {
             self.flush_now(&mut written)?;
             self.pool.reopen()?;
             written.bytes = 0;
