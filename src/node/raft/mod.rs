@@ -41,6 +41,7 @@ mod node;
 mod offer;
 mod propose;
 mod receive;
+mod rest;
 mod serve;
 mod shared;
 mod start;

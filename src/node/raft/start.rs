@@ -204,6 +204,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let published =
         Published { member: ids.member.0, name, client_urls, incarnation: ids.incarnation.0 };
     tasks.spawn(Arc::clone(&inner).watch_standing());
+    tasks.spawn(Arc::clone(&inner).rest());
     tasks.spawn(Arc::clone(&inner).watch_end());
     tasks.spawn(Arc::clone(&inner).carry_reads());
     tasks.spawn(Arc::clone(&inner).promote_learners());

@@ -20,6 +20,8 @@ use crate::node::transport::RefusalKind;
 /// A member that was removed stays for this long after it has learnt of it: as leader it has yet
 /// to tell the others and to hand over (etcd's `stopWithDelay`).
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Between two looks at whether the log has failed.
+const LOOK: Duration = Duration::from_millis(500);
 
 impl Inner {
     /// Keeps [`Inner::standing`], and whether this member keeps the time of leases.
@@ -112,7 +114,7 @@ impl Inner {
     }
 
     /// When the leader was last heard.
-    fn heard_of(&self, leader: Option<MemberId>) -> Option<Moment> {
+    pub(super) fn heard_of(&self, leader: Option<MemberId>) -> Option<Moment> {
         let heard = *self.heard.lock();
         heard.filter(|it| Some(it.0) == leader).map(|it| it.1)
     }
@@ -129,7 +131,8 @@ impl Inner {
     pub(super) async fn watch_end(self: Arc<Self>) {
         let mut removed = self.shared.removed.subscribe();
         let mut refusals = self.links.peers.refusals();
-        let mut server = self.raft.metrics();
+        let mut server = self.raft.server_metrics();
+        let metrics = self.raft.metrics();
         let mut is_gone = false;
         loop {
             if let Some(failure) = self.log.failure() {
@@ -138,7 +141,7 @@ impl Inner {
                 }
                 return;
             }
-            let running = server.borrow_watched().running_state.clone();
+            let running = metrics.borrow_watched().running_state.clone();
             if let Err(error) = running {
                 if !self.is_stopping() {
                     self.shared.ends.say(End::Fatal(format!("raft has stopped: {error}")));
@@ -178,11 +181,10 @@ impl Inner {
             tokio::select! {
                 _ = removed.changed() => {}
                 _ = refusals.changed() => {}
-                changed = async {
-                    // It changes with every step of raft: once in a while is often enough.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    server.changed().await
-                } => is_gone = changed.is_err(),
+                // When raft ends, it is dropped. The rest of its metrics change with every step.
+                changed = server.changed() => is_gone = changed.is_err(),
+                // A log that failed while nobody wrote.
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     }

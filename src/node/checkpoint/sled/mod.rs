@@ -25,6 +25,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -55,6 +56,10 @@ pub struct Sled {
     hot: Hot,
     /// Held by whoever writes.
     written: Mutex<Written>,
+    /// How often the files may have changed since it was opened, and what they took at which of
+    /// these: measuring them looks at some fifty files, and everybody who asks for a status asks.
+    changes: AtomicU64,
+    measured: Mutex<Option<(u64, u64)>>,
 }
 
 /// What is written, whether flushed or not.
@@ -92,6 +97,8 @@ impl Sled {
             pool: Arc::new(pool),
             hot: Hot::new(),
             written: Mutex::new(Written::default()),
+            changes: AtomicU64::new(0),
+            measured: Mutex::new(None),
         };
         // A first frame, so that there is metadata to speak of.
         sled.write(&Batch::default())?;
@@ -120,6 +127,8 @@ impl Sled {
             pool: Arc::new(pool),
             hot: Hot::new(),
             written: Mutex::new(written),
+            changes: AtomicU64::new(0),
+            measured: Mutex::new(None),
         })
     }
 
@@ -132,6 +141,11 @@ impl Sled {
         StoreError::Damaged(format!("the store in {}: {what}", self.dir.display()))
     }
 
+    /// Files have changed; what was measured while they did counts for before.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
     fn flush_now(&self, written: &mut Written) -> Result<(), StoreError> {
         if !written.is_flushed {
             self.pool.with("flush sled", |db| db.flush().map(drop))?;
@@ -140,6 +154,7 @@ impl Sled {
                 return Err(error);
             }
             written.is_flushed = true;
+            self.changed();
         }
         Ok(())
     }
@@ -348,6 +363,7 @@ impl Checkpoint for Sled {
             self.hot.forget(*at);
         }
         *written = now;
+        self.changed();
         Ok(())
     }
 
@@ -366,6 +382,7 @@ impl Checkpoint for Sled {
             self.flush_now(&mut written)?;
             self.pool.reopen()?;
             written.bytes = 0;
+            self.changed();
         }
         Ok(())
     }
@@ -375,7 +392,13 @@ impl Checkpoint for Sled {
     }
 
     fn disk_size(&self) -> u64 {
-        disk_use(&self.dir).max(1)
+        let changes = self.changes.load(Ordering::Acquire);
+        if let Some((_, size)) = self.measured.lock().filter(|it| it.0 == changes) {
+            return size;
+        }
+        let size = disk_use(&self.dir).max(1);
+        *self.measured.lock() = Some((changes, size));
+        size
     }
 }
 
