@@ -107,8 +107,10 @@ impl Options {
     }
 
     /// openraft campaigns when it has heard no leader for its maximum and a random part more, up
-    /// to the maximum again; and voters refuse within the maximum. So half of the election
-    /// timeout is what it gets, or it would take up to twice the time that was asked for.
+    /// to the maximum again; and voters refuse within the maximum. So a little less than half of
+    /// the election timeout is what it gets, or it would take up to twice the time that was asked
+    /// for, and the vote comes on top. The random part is at least a quarter of it, and no wider
+    /// than it has to be: with two voters left, the earlier one is as good as any.
     pub(super) fn openraft(&self) -> Result<openraft::Config, BadTimings> {
         let bad = |why: String| {
             let (heartbeat, election) = (self.heartbeat, self.election);
@@ -121,11 +123,11 @@ impl Options {
         if election < 5 * heartbeat {
             return Err(bad("etcd wants five heartbeats in an election timeout".to_owned()));
         }
-        let most = election / 2;
+        let most = election * 9 / 20;
         let config = openraft::Config {
             cluster_name: "quorate".to_owned(),
             heartbeat_interval: heartbeat,
-            election_timeout_min: most / 2 + 1,
+            election_timeout_min: election / 4 + 1,
             election_timeout_max: most + 2,
             enable_pre_vote: Some(true),
             // The leader's own log may lack what a quorum has and it had not flushed: it must not
