@@ -12,6 +12,11 @@
 //! `agreed` from every other node, or finds the engine of the very cluster they found on its
 //! port. So no engine starts before every listed node has said that it is empty, and a node that
 //! comes back with an emptied disk finds engines, not founders, and is refused.
+//!
+//! To agree is a promise that outlives the process: it is written down first, and kept until the
+//! engine has started. A node that was killed in between has not run yet, whoever runs by now, and
+//! may still take its part; without that, two of three that were killed there would leave one that
+//! runs and never has a quorum.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -95,21 +100,28 @@ enum Heard {
     Engine,
 }
 
-/// Waits at the barrier, for as long as it takes.
+/// Waits at the barrier, for as long as it takes. `has_promised` says that this node has agreed
+/// before and has not run since; `promise` is to make that last before it agrees for the first time.
 ///
 /// # Errors
 ///
 /// [`Refused`] when the port cannot be had, or when another founding or a formed cluster is
-/// found.
-pub async fn pass(founders: &Founders) -> Result<(), Refused> {
+/// found, and whatever `promise` is refused with.
+pub async fn pass(
+    founders: &Founders,
+    has_promised: bool,
+    promise: impl FnOnce() -> Result<(), Refused>,
+) -> Result<(), Refused> {
     let listener = TcpListener::bind(founders.listen).await.map_err(|e| no_port(founders, &e))?;
-    let phase = Arc::new(Mutex::new(Phase::Empty));
+    let first = if has_promised { Phase::Agreed } else { Phase::Empty };
+    let phase = Arc::new(Mutex::new(first));
     // Aborted when dropped: the port is the engine's as soon as we return.
     let mut server = JoinSet::new();
     server.spawn(answer(listener, founders.clone(), Arc::clone(&phase)));
 
     let mut heard: BTreeMap<&str, Phase> = BTreeMap::new();
-    let mut agreed = false;
+    let mut agreed = has_promised;
+    let mut promise = Some(promise).filter(|_| !has_promised);
     loop {
         let asked =
             founders.others.iter().map(|url| async move { (url, ask(founders, url).await) });
@@ -131,6 +143,9 @@ pub async fn pass(founders: &Founders) -> Result<(), Refused> {
             }
         }
         if heard.len() == founders.others.len() {
+            if let Some(promise) = promise.take() {
+                promise()?;
+            }
             agreed = true;
             *phase.lock().unwrap_or_else(PoisonError::into_inner) = Phase::Agreed;
             if heard.values().all(|phase| *phase == Phase::Agreed) {

@@ -28,6 +28,8 @@ pub struct Asked {
     pub stamp: Option<Identity>,
     /// Whether that stamp was made under the founding that is asked for now.
     pub same_founding: bool,
+    /// It has promised to take part in that founding, and no engine has run here since.
+    pub has_promised: bool,
     /// The member that has run here before by the word of whoever started it, which outlives a
     /// disk that is lost with its stamp.
     pub has_run: Option<MemberId>,
@@ -165,7 +167,8 @@ fn found(asked: &Asked, live: Option<&MemberList>) -> Decision {
     if let Some(list) = live {
         return bootstrapped(founds, list);
     }
-    if asked.has_run.is_some() || (asked.stamp.is_some() && asked.same_founding) {
+    let was_stamped = asked.stamp.is_some() && asked.same_founding && !asked.has_promised;
+    if asked.has_run.is_some() || was_stamped {
         return refuse(
             ExitKind::DataLost,
             "this node was founded before and its data is not there; it is never founded twice",
@@ -260,6 +263,7 @@ mod tests {
             founding: None,
             stamp: None,
             same_founding: true,
+            has_promised: false,
             has_run: None,
         }
     }
@@ -371,6 +375,10 @@ mod tests {
         assert_eq!(decide(&Disk::Empty, &ask, None), Decision::Found);
         ask.stamp = Some(id(1));
         assert_eq!(kind(decide(&Disk::Empty, &ask, None)), ExitKind::DataLost);
+        // Stamped, and killed before its engine ran.
+        ask.has_promised = true;
+        assert_eq!(decide(&Disk::Empty, &ask, None), Decision::Found);
+        ask.has_promised = false;
         // The stamp of a founding that was given up does not count.
         ask.same_founding = false;
         assert_eq!(decide(&Disk::Empty, &ask, None), Decision::Found);

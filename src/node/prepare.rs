@@ -89,6 +89,7 @@ pub async fn prepare(
         founding: orders.founding,
         stamp: stamp.map(|s| s.identity()),
         same_founding: stamp.is_none_or(|s| s.founding.is_none_or(|f| f == founding)),
+        has_promised: home.promise()? == Some(founding),
         has_run: orders.has_run,
     };
     let live = quorum_answer(&other_peers(&config)).await;
@@ -108,6 +109,7 @@ pub async fn prepare(
                 Some(Writer::Upstream) => must_be_whole(home, member).await?,
             }
             port::all_free(&config)?;
+            home.clear_promise(lock)?;
             Ok(Prepared { config, member, is_first: false })
         }
         Decision::Found => {
@@ -117,7 +119,9 @@ pub async fn prepare(
             // Now and not after the stamp: from then on, an empty disk means lost data.
             port::all_free(&config)?;
             tell(Phase::Barrier);
-            barrier::pass(&at_barrier(&config, founding, cluster, member)?).await?;
+            let founders = at_barrier(&config, founding, cluster, member)?;
+            let promise = || Ok(home.write_promise(lock, founding)?);
+            barrier::pass(&founders, asked.has_promised, promise).await?;
             tell(Phase::Preparing);
             stamp_place(home, lock, cluster, member, Some(founding))?;
             Ok(Prepared { config, member, is_first: true })
@@ -146,6 +150,7 @@ pub async fn prepare(
                 make_room(home, needed)?;
             }
             stamp_place(home, lock, live.cluster, member, orders.founding)?;
+            home.clear_promise(lock)?;
             Ok(Prepared { config: joining(config, &live, member), member, is_first: true })
         }
     }

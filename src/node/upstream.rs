@@ -40,6 +40,8 @@ impl Node {
     ) -> Result<Exit, Refused> {
         self.lock.make_inheritable(&self.home)?;
         let from = self.log.end();
+        // Before, since an engine may outlive us. It makes its log right away.
+        self.home.clear_promise(&self.lock)?;
         let mut child = engine.start(&self.home, config)?;
         self.state.engine = child.id().and_then(|pid| ProcessRef::of(pid).ok());
         self.state.phase = Phase::Running;

@@ -1,10 +1,17 @@
 //! Founding: together or not at all, and only once.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use quorate::cluster::{ExitKind, FoundingId, founding_cluster_id};
+use quorate::node::barrier::{self, Word};
 use quorate::node::data;
 use quorate::node::home::Phase;
+use rustix::process::Signal;
 
 use super::support::{Cluster, Engine, Node, eventually, on_both_engines};
 
@@ -14,6 +21,7 @@ on_both_engines![
     founders_of_different_foundings_refuse_each_other_by_name,
     a_founder_whose_ports_are_taken_names_their_holder_and_is_not_stamped,
     without_a_founding_id_the_same_list_and_token_are_the_same_founding,
+    a_founder_killed_after_it_agreed_still_takes_its_part,
 ];
 
 fn founders_that_come_late_are_waited_for_and_each_gets_the_id_etcd_would_give_it(engine: Engine) {
@@ -119,4 +127,67 @@ fn without_a_founding_id_the_same_list_and_token_are_the_same_founding(engine: E
     // An emptied disk under another token is not a reason to found either.
     fs::remove_dir_all(node.home.data()).unwrap();
     node.refuses(cluster.start(node)).is(ExitKind::DataLost);
+}
+
+/// Answers at the barrier for a node that is not there: that it is empty, until it has agreed.
+fn answers_for(node: &Node, founding: FoundingId) -> Arc<AtomicBool> {
+    let address = node.peer.trim_start_matches("http://");
+    let listener = TcpListener::bind(address).unwrap();
+    let (name, agreed) = (node.name.clone(), Arc::new(AtomicBool::new(false)));
+    let has_agreed = Arc::clone(&agreed);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap_or(0);
+            let is_asked = request[..length].starts_with(b"GET /quorate/founding ");
+            let is_agreed = has_agreed.load(Ordering::SeqCst);
+            let phase = if is_agreed { barrier::Phase::Agreed } else { barrier::Phase::Empty };
+            let word = Word { founding, node: name.clone(), phase };
+            let body = serde_json::to_string(&word).unwrap();
+            let status = if is_asked { "200 OK" } else { "503 Service Unavailable" };
+            let length = body.len();
+            // Whoever has hung up asks again.
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    agreed
+}
+
+fn a_founder_killed_after_it_agreed_still_takes_its_part(engine: Engine) {
+    let cluster = Cluster::of(engine, 3);
+    let [a, b, c] = [&cluster.nodes[0], &cluster.nodes[1], &cluster.nodes[2]];
+    let founding = FoundingId(0xf1);
+    let start = |node: &Node| cluster.start(node).arg("--founding-id", founding);
+    let agreed = answers_for(c, founding);
+    a.run(start(a));
+    b.run(start(b));
+    for node in [a, b] {
+        eventually("it agrees", || node.home.promise().unwrap().filter(|it| *it == founding));
+    }
+    // Each asks the other twenty times a second.
+    std::thread::sleep(Duration::from_millis(500));
+    a.signal(Signal::KILL);
+    eventually("it is gone", || a.has_ended().then_some(()));
+    // The other one has all it waited for, and runs alone, without a quorum.
+    agreed.store(true, Ordering::SeqCst);
+    b.reaches(Phase::Running);
+    assert_eq!(b.home.promise().unwrap(), None, "kept");
+    // Without the promise it might be one that ran and lost its disk.
+    let promise = a.home.dir().join("promise.json");
+    let aside = promise.with_extension("aside");
+    fs::rename(&promise, &aside).unwrap();
+    a.refuses(start(a)).is(ExitKind::AlreadyBootstrapped);
+    fs::rename(&aside, &promise).unwrap();
+    a.run(start(a));
+    a.serves();
+    b.serves();
+    assert_eq!(a.home.promise().unwrap(), None, "kept");
+    // From now on an empty disk is lost data.
+    a.stop();
+    fs::remove_dir_all(a.home.data()).unwrap();
+    a.refuses(start(a)).is(ExitKind::DataLost);
+    b.stop();
 }

@@ -119,6 +119,8 @@ impl Node {
         };
         let hub = watch::Hub::new(watch::Limits::default());
         let node = self.start(options, prepared, &stamp, peers, Arc::clone(&hub)).await?;
+        // It has a log now, which says that it has run.
+        self.home.clear_promise(&self.lock)?;
         self.state.engine = Some(self.state.wrapper);
         self.state.phase = Phase::Running;
         self.write();

@@ -4,6 +4,7 @@
 //! HOME/NODE/config.env   what it was last started with
 //! HOME/NODE/state.json   who runs, and how it ended
 //! HOME/NODE/member.json  the stamp: cluster, member, incarnation, founding; copied into data/
+//! HOME/NODE/promise.json a founding that it has agreed to; gone once its engine has started
 //! HOME/NODE/data/        the engine's data; mode 0700
 //! HOME/NODE/lock         a flock that the engine inherits
 //! HOME/NODE/aside/       data of former incarnations, ID-TIME each
@@ -32,9 +33,10 @@ pub use log_file::{LIMIT as LOG_LIMIT, LogFile};
 pub use process::ProcessRef;
 pub use state::{NodeState, Stamp};
 
-use crate::cluster::MemberId;
 pub use crate::cluster::Phase;
+use crate::cluster::{FoundingId, MemberId};
 
+const PROMISE: &str = "promise.json";
 /// A file whose only use is the room it takes.
 const SPARE: &str = ".spare";
 
@@ -258,6 +260,33 @@ impl NodeHome {
         self.remove("member.json")
     }
 
+    /// The founding of which this node has promised to take part, and has not run since.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`] if the promise is there and cannot be read.
+    pub fn promise(&self) -> Result<Option<FoundingId>, HomeError> {
+        read_json(&self.dir.join(PROMISE))
+    }
+
+    /// Writes the promise down.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`].
+    pub fn write_promise(&self, _lock: &HomeLock, founding: FoundingId) -> Result<(), HomeError> {
+        write_json(&self.dir, PROMISE, &founding)
+    }
+
+    /// The promise is kept, or void: from now on an empty disk means lost data.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Io`].
+    pub fn clear_promise(&self, _lock: &HomeLock) -> Result<(), HomeError> {
+        if self.dir.join(PROMISE).exists() { self.remove(PROMISE) } else { Ok(()) }
+    }
+
     /// Makes this no longer a managed node: its set-asides and its log stay, for undo.
     ///
     /// # Errors
@@ -265,6 +294,7 @@ impl NodeHome {
     /// [`HomeError::Io`].
     pub fn forget(&self, lock: &HomeLock) -> Result<(), HomeError> {
         self.clear_stamp(lock)?;
+        self.clear_promise(lock)?;
         self.remove("state.json")?;
         // Last: while it is there, the node is still one of ours.
         self.remove("config.env")
