@@ -42,8 +42,11 @@ const QUIET: Duration = Duration::from_secs(2);
 const BLOCKED: Duration = Duration::from_secs(3);
 /// The event that tells of a spec which cannot be followed.
 const SPEC_REFUSED: &str = "SpecRefused";
-/// The longest pause after errors.
-const LONGEST: Duration = Duration::from_secs(60);
+/// The longest pause after errors: an API server that is overloaded is left alone for that long,
+/// and a cluster unattended for no longer.
+const LONGEST: Duration = Duration::from_secs(10);
+/// After what another try will not mend.
+const MUCH_LATER: Duration = Duration::from_secs(60);
 
 /// Why a turn failed.
 #[derive(Debug, thiserror::Error)]
@@ -290,7 +293,7 @@ fn on_error(object: Arc<ClusterObject>, error: &TurnError, context: Arc<Context>
     let source = error.source().map(ToString::to_string).unwrap_or_default();
     if error.is_end_of_namespace() {
         tracing::info!(cluster = key, "its namespace is being deleted, and nothing is made in it");
-        return Action::requeue(LONGEST);
+        return Action::requeue(MUCH_LATER);
     }
     tracing::warn!(cluster = key, error = %error, source, "the turn failed; it is taken again");
     let cell = Arc::clone(context.clusters.lock().entry(key).or_default());
@@ -300,7 +303,7 @@ fn on_error(object: Arc<ClusterObject>, error: &TurnError, context: Arc<Context>
         cluster.failures
     });
     if matches!(error, TurnError::Pods(PodsError::Spec(_))) {
-        return Action::requeue(LONGEST);
+        return Action::requeue(MUCH_LATER);
     }
     let pause = Duration::from_millis(250).saturating_mul(1 << failures.min(8)).min(LONGEST);
     Action::requeue(pause.mul_f64(0.75 + 0.5 * jitter()))

@@ -18,7 +18,7 @@ use super::place::{
 };
 use super::resource::ClusterObject;
 use super::status::{ClusterStatus, Place};
-use super::{Pods, PodsError};
+use super::{Pods, PodsError, asked};
 use crate::cluster::spec::{Storage, quantity_bytes};
 use crate::cluster::{
     Founding, FoundingId, NodeName, Observed, Process, ReplaceRequest, Role, Timestamp, Wanted,
@@ -142,7 +142,8 @@ impl Pods {
         K::DynamicType: Default,
     {
         let api = self.api::<K>();
-        let live = api.get_opt(name).await.map_err(PodsError::api("read what pods rest on"))?;
+        let live = asked(|| api.get_opt(name)).await;
+        let live = live.map_err(PodsError::api("read what pods rest on"))?;
         let wanted = serde_json::to_value(object).unwrap_or_default();
         let live = serde_json::to_value(live).unwrap_or_default();
         if is_covered(&wanted, &live) {

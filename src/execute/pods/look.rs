@@ -13,7 +13,7 @@ use kube::api::{Api, ListParams};
 
 use super::judge::{self, Shown};
 use super::place::{NODE, STATE_PORT};
-use super::{MemberFigures, Pods, PodsError};
+use super::{MemberFigures, Pods, PodsError, asked};
 use crate::client::{Status, peer};
 use crate::cluster::{Answer, MemberList, NodeName, NodeWord, Process, Timestamp};
 use crate::execute::change::{ask_members, closed_to_us};
@@ -69,9 +69,12 @@ impl Pods {
     async fn read(&mut self) -> Result<Reading, PodsError> {
         let at = self.clock.now();
         let ours = ListParams::default().labels(&self.names.selector());
-        let pods = self.api::<Pod>().list(&ours).await.map_err(PodsError::api("list pods"))?;
+        let api = self.api::<Pod>();
+        let pods = asked(|| api.list(&ours)).await;
+        let pods = pods.map_err(PodsError::api("list pods"))?;
         let pods: BTreeMap<_, _> = pods.into_iter().filter_map(named).collect();
-        let claims = self.api::<PersistentVolumeClaim>().list(&ours).await;
+        let api = self.api::<PersistentVolumeClaim>();
+        let claims = asked(|| api.list(&ours)).await;
         let claims = claims.map_err(PodsError::api("list volumes"))?;
         let mut claims: BTreeMap<_, _> = claims.into_iter().filter_map(named).collect();
         // One that has lost its label is not lost.

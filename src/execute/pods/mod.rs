@@ -49,6 +49,9 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// How long a member may take to say how it is before it counts as silent.
 const PROBE_LIMIT: Duration = Duration::from_millis(800);
 
+/// Pauses before a question to the API server is put again.
+const ASKED_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
+
 /// Why something in Kubernetes failed. The next turn looks afresh, so nothing needs undoing.
 #[derive(Debug, thiserror::Error)]
 pub enum PodsError {
@@ -208,7 +211,8 @@ impl Pods {
     pub async fn refresh(&mut self) -> Result<Option<&ClusterObject>, PodsError> {
         self.rests_on = None;
         let uid = self.object.metadata.uid.clone();
-        let found = self.api::<ClusterObject>().get_opt(&self.names.cluster).await;
+        let api = self.api::<ClusterObject>();
+        let found = asked(|| api.get_opt(&self.names.cluster)).await;
         let found = found.map_err(PodsError::api("read the cluster"))?;
         let Some(object) = found.filter(|it| it.metadata.uid == uid) else { return Ok(None) };
         // What may be dropped rests on the spec.
@@ -292,6 +296,25 @@ impl Executor for Pods {
     ) -> Result<Outcome, PodsError> {
         self.act(wanted, seen, step).await
     }
+}
+
+/// Asks again where an API server that has too much to do refuses an answer: a turn is many
+/// questions, and one that is not answered would be the end of it. What changes something is never
+/// repeated as it was; it is planned anew.
+async fn asked<T, F>(question: impl Fn() -> F) -> Result<T, kube::Error>
+where
+    F: Future<Output = Result<T, kube::Error>>,
+{
+    let is_passing = |code: u16| matches!(code, 429 | 500 | 502 | 503 | 504);
+    for pause in ASKED_AGAIN_AFTER {
+        match question().await {
+            Err(kube::Error::Api(status)) if is_passing(status.code) => {
+                tokio::time::sleep(pause).await;
+            }
+            answer => return answer,
+        }
+    }
+    question().await
 }
 
 fn random() -> Result<u64, PodsError> {
