@@ -18,9 +18,13 @@ quoted() { sed -n "s/^$2 *= *\"\(.*\)\".*/\1/p" "$1" | head -n 1; }
 argument() { sed -n "s/^ARG $1=//p" deploy/Dockerfile; }
 
 page=docs/operations.md
-known=$(grep -rhoE '"([A-Z][a-z]+){2,}"' src/plan | tr -d '"' | sort -u | tr '\n' ' ')
+# The planner's, and the one of the executor that reads the spec.
+known=$({
+    grep -rhoE '"([A-Z][a-z]+){2,}"' src/plan
+    sed -n 's/^const SPEC_REFUSED: &str = \(.*\);$/\1/p' src/execute/pods/report.rs
+} | tr -d '"' | sort -u | tr '\n' ' ')
 told=$(sed -n '/^## Blocked/,/^## The quorum/s/^| `\([A-Za-z]*\)` |.*/\1/p' "$page" | sort -u | tr '\n' ' ')
-agree "what blocks" "$page" "$told" src/plan "$known"
+agree "what blocks" "$page" "$told" "the code" "$known"
 
 version=$(quoted Cargo.toml version)
 for key in version appVersion; do
