@@ -92,6 +92,9 @@ struct Context {
 #[derive(Default)]
 struct Cluster {
     pods: Option<Pods>,
+    /// What its last turns failed at, and how many of them in a row. One that fails at something
+    /// else has come further, or at least is not stuck.
+    failed_at: String,
     failures: u32,
     /// Its last turn found all as wanted.
     is_quiet: bool,
@@ -222,6 +225,7 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
         None => Action::await_change(),
     };
     cluster.failures = 0;
+    cluster.failed_at.clear();
     cluster.is_quiet = is_quiet;
     Ok(action)
 }
@@ -299,7 +303,10 @@ fn on_error(object: Arc<ClusterObject>, error: &TurnError, context: Arc<Context>
     let cell = Arc::clone(context.clusters.lock().entry(key).or_default());
     // Nobody else takes a turn of this cluster now, or that one counts instead.
     let failures = cell.try_lock().map_or(1, |mut cluster| {
-        cluster.failures = cluster.failures.saturating_add(1);
+        let at = error.to_string();
+        cluster.failures =
+            if cluster.failed_at == at { cluster.failures.saturating_add(1) } else { 1 };
+        cluster.failed_at = at;
         cluster.failures
     });
     if matches!(error, TurnError::Pods(PodsError::Spec(_))) {
