@@ -47,9 +47,8 @@ pub(crate) async fn serve(address: &str) -> ExitCode {
 async fn pass(State(faults): State<Arc<Faults>>, request: Request) -> Response {
     let writes = request.method() != Method::GET;
     let what = format!("{} {}", request.method(), request.uri());
-    // The same faults in each run, scattered: four of sixteen calls meet one.
-    let drawn =
-        faults.count.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+    // The same faults in each run, four of sixteen calls meet one.
+    let drawn = scattered(faults.count.fetch_add(1, Ordering::Relaxed)) >> 60;
     sleep(SLOW).await;
     match drawn {
         0 if writes => return refuse(&what, StatusCode::CONFLICT, "Conflict"),
@@ -67,6 +66,15 @@ async fn pass(State(faults): State<Arc<Faults>>, request: Request) -> Response {
         _ => {}
     }
     forward(&faults.kube, request).await
+}
+
+/// A number that looks drawn (splitmix64). One that is only spread evenly would leave no run of calls
+/// as long as a step takes without a fault.
+fn scattered(count: u64) -> u64 {
+    let mut z = count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 async fn forward(kube: &kube::Client, request: Request) -> Response {
