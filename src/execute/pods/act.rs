@@ -399,7 +399,8 @@ impl Pods {
         self.writes.count();
         match made {
             Ok(_) => Ok(()),
-            Err(e) if is_code(&e, 409) => Ok(()),
+            // Another 409, as of a quota that many want at once, has made nothing.
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
             Err(e) => Err(PodsError::api(action)(e)),
         }
     }
