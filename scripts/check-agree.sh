@@ -21,7 +21,7 @@ page=docs/operations.md
 # The planner's, and the one of the executor that reads the spec.
 known=$({
     grep -rhoE '"([A-Z][a-z]+){2,}"' src/plan
-    sed -n 's/^const SPEC_REFUSED: &str = \(.*\);$/\1/p' src/execute/pods/report.rs
+    sed -n 's/^pub const SPEC_REFUSED: &str = \(.*\);$/\1/p' src/execute/pods/report.rs
 } | tr -d '"' | sort -u | tr '\n' ' ')
 told=$(sed -n '/^## Blocked/,/^## The quorum/s/^| `\([A-Za-z]*\)` |.*/\1/p' "$page" | sort -u | tr '\n' ' ')
 agree "what blocks" "$page" "$told" "the code" "$known"

@@ -25,7 +25,7 @@ use super::{Clients, Options};
 use crate::clock::Clock;
 use crate::cluster::spec::DeletionPolicy;
 use crate::execute::pods::resource::ClusterObject;
-use crate::execute::pods::{CLUSTER, Pods, PodsError};
+use crate::execute::pods::{CLUSTER, Pods, PodsError, SPEC_REFUSED};
 use crate::execute::{self, Outcome, Turn};
 use crate::plan::Step;
 
@@ -40,8 +40,6 @@ const SOON: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_secs(2);
 /// While a person is needed, or has said to wait.
 const BLOCKED: Duration = Duration::from_secs(3);
-/// The event that tells of a spec which cannot be followed.
-const SPEC_REFUSED: &str = "SpecRefused";
 /// The longest pause after errors: an API server that is overloaded is left alone for that long,
 /// and a cluster unattended for no longer.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -208,8 +206,8 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
         cluster.pods = Some(pods);
     }
     let Some(pods) = cluster.pods.as_mut() else { return Ok(Action::requeue(AT_ONCE)) };
-    let is_same = pods.object().resource_version() == object.resource_version();
-    let may_rest = was_quiet && !is_heard && is_same;
+    let is_as_read = pods.object().resource_version() == object.resource_version();
+    let may_rest = was_quiet && !is_heard && is_as_read;
     let begun = Clock.monotonic();
     let turned = take_turn(pods, &context, may_rest).await;
     context.metrics.turn(&key, Clock.monotonic().since(begun), &turned);

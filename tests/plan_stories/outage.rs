@@ -206,9 +206,8 @@ fn a_lost_quorum_says_what_is_known_of_every_node() {
     assert!(paper.says().contains("left: n1 holds data, n9 prepares;"), "{}", paper.says());
 }
 
-#[test]
-fn what_is_lost_for_good_is_told_from_what_may_come_back() {
-    // Two of three disks are lost: no process can help.
+/// Two of three disks are lost; the third member runs, and has no leader.
+fn one_left_of_three() -> Paper {
     let mut paper = out(3);
     paper.loses(2);
     paper.loses(3);
@@ -220,6 +219,13 @@ fn what_is_lost_for_good_is_told_from_what_may_come_back() {
         caught_up: true,
         progress_at: NOW,
     };
+    paper
+}
+
+#[test]
+fn what_is_lost_for_good_is_told_from_what_may_come_back() {
+    // Two of three disks are lost: no process can help.
+    let mut paper = one_left_of_three();
     paper.node(1).process_since = ago(600);
     assert_eq!(paper.blocked(), "RecoveryRequired");
     // One of three: the others are there and do not find together.
@@ -261,17 +267,7 @@ fn what_is_lost_for_good_is_told_from_what_may_come_back() {
 
 #[test]
 fn a_loss_that_no_start_can_make_good_is_told_soon() {
-    let mut paper = out(3);
-    paper.loses(2);
-    paper.loses(3);
-    paper.node(1).process = Process::Running { supervised: true };
-    paper.node(1).health = Health::Answers {
-        member: MemberId(1),
-        role: Role::Voter,
-        has_leader: false,
-        caught_up: true,
-        progress_at: NOW,
-    };
+    let mut paper = one_left_of_three();
     paper.node(1).process_since = millis_ago(9_999);
     assert!(matches!(paper.step(), Step::Wait { what: Waiting::Quorum(_), .. }));
     paper.node(1).process_since = ago(10);

@@ -33,6 +33,7 @@ pub use keep::REPLACE;
 use look::{Reading, World};
 use place::Names;
 pub use place::{CLUSTER, CONTAINER};
+pub use report::SPEC_REFUSED;
 use resource::ClusterObject;
 use status::{ClusterStatus, Place};
 

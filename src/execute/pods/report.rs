@@ -17,8 +17,8 @@ use crate::execute::Outcome;
 use crate::execute::change::not_now;
 use crate::plan::{RemoveReason, Step, StopReason, Waiting, member_of, simulate};
 
-/// The spec says what cannot be done.
-const SPEC_REFUSED: &str = "SpecRefused";
+/// The spec says what cannot be done: so it stands in the status and in an event.
+pub const SPEC_REFUSED: &str = "SpecRefused";
 /// How many steps ahead the status tells.
 const AHEAD: usize = 12;
 
