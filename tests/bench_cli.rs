@@ -15,7 +15,7 @@ use support::wait::{eventually, now};
 use support::wire;
 use tempfile::TempDir;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(2);
 
 /// One etcd on an address of its own.
 struct Etcd {
@@ -72,12 +72,21 @@ impl Etcd {
     }
 
     fn revision(&self) -> i64 {
-        wire::status(&self.endpoint()).expect("it answers").revision
+        eventually("etcd to answer", SOON, || wire::status(&self.endpoint())).revision
+    }
+
+    /// Waits until so much has been written since that revision: a load is under way.
+    #[track_caller]
+    fn takes(&self, writes: i64, since: i64) {
+        eventually("a load to be under way", SOON, || {
+            let written = self.revision() - since;
+            if written >= writes { Ok(()) } else { Err(format!("{written} of {writes} writes")) }
+        });
     }
 
     fn keys(&self, prefix: &str) -> Vec<Vec<u8>> {
-        let keys = wire::local_keys(&self.endpoint(), prefix).expect("it answers");
-        keys.into_keys().collect()
+        let keys = || wire::local_keys(&self.endpoint(), prefix);
+        eventually("etcd to answer", SOON, keys).into_keys().collect()
     }
 
     fn signal(&self, signal: Signal) {
@@ -208,13 +217,18 @@ fn every_watcher_sees_every_put_and_strange_writes_count_for_nothing() {
 fn an_interrupt_ends_a_load_at_once_and_prints_what_was_measured() {
     let etcd = Etcd::start();
     let long = ["--duration", "10m"];
-    for load in [&["put", "--clients", "9"][..], &["put", "--rate", "2"], &["watch"]] {
+    for (load, writes) in
+        [(&["put", "--clients", "9"][..], 20), (&["put", "--rate", "2"], 4), (&["watch"], 50)]
+    {
+        let before = etcd.revision();
         let child = etcd.begin(&[load, &long].concat());
-        std::thread::sleep(Duration::from_millis(1500));
+        // More than can be under way at once, so that some are done.
+        etcd.takes(writes, before);
         let asked = now();
         kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
         let (code, report) = read(child.wait_with_output().expect("it ends"));
-        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        // A second for what is under way, and the rest for a machine that others keep busy.
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
         assert_eq!((code, &report["end"]), (Some(0), &Value::from("interrupted")));
         assert!(number(&report, "operations") > 1, "{report:#}");
     }
@@ -223,14 +237,15 @@ fn an_interrupt_ends_a_load_at_once_and_prints_what_was_measured() {
 #[test]
 fn a_rate_is_kept_and_a_stall_is_not_hidden_by_what_it_held_up() {
     let etcd = Etcd::start();
-    let rate = ["put", "--rate", "200", "--duration", "2s", "--clients", "2"];
+    let rate = ["put", "--rate", "200", "--duration", "4s", "--clients", "2"];
+    let before = etcd.revision();
     let child = etcd.begin(&rate);
-    std::thread::sleep(Duration::from_millis(700));
+    etcd.takes(20, before);
     etcd.signal(Signal::STOP);
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(2));
     etcd.signal(Signal::CONT);
     let (code, report) = read(child.wait_with_output().expect("it ends"));
-    assert_eq!((code, number(&report, "operations")), (Some(0), 400), "{report:#}");
+    assert_eq!((code, number(&report, "operations")), (Some(0), 800), "{report:#}");
     // Half of the operations were due during the stall, though only two were under way.
     assert!(milliseconds(&report, "p90") > 400.0, "{report:#}");
 }
@@ -238,8 +253,10 @@ fn a_rate_is_kept_and_a_stall_is_not_hidden_by_what_it_held_up() {
 #[test]
 fn errors_are_counted_by_their_text_and_the_load_goes_on_when_the_member_is_back() {
     let mut etcd = Etcd::start();
-    let child = etcd.begin(&["put", "--clients", "5", "--duration", "5s", "--timeout", "2s"]);
-    std::thread::sleep(Duration::from_secs(1));
+    // Long enough for a start that a busy machine makes long.
+    let first = etcd.revision();
+    let child = etcd.begin(&["put", "--clients", "5", "--duration", "15s", "--timeout", "2s"]);
+    etcd.takes(20, first);
     etcd.kill();
     let before = {
         etcd.restart();

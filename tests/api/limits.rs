@@ -62,7 +62,7 @@ async fn garbage_hurts_nobody_else() {
 
 #[tokio::test]
 async fn a_thousand_half_open_connections_go_by_themselves() {
-    let greeting = Duration::from_millis(500);
+    let greeting = Duration::from_secs(2);
     let served = Served::start_with(Options { greeting, ..Options::default() }, NO_QUOTA).await;
     let mut kv = KvClient::new(served.channel().await);
     let mut silent = Vec::new();
@@ -77,7 +77,7 @@ async fn a_thousand_half_open_connections_go_by_themselves() {
     let began = Instant::now();
     kv.put(put("a", "b")).await.unwrap();
     assert_eq!(served.get("/health").await.0, 200);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE / 3, "{:?}", began.elapsed());
     for stream in &mut silent {
         let mut rest = Vec::new();
         // An answer that says so, or just the end.
@@ -138,7 +138,8 @@ async fn the_end_takes_no_longer_than_its_grace() {
     half.write_all(b"PUT /v2/members/1 HTTP/1.1\r\nContent-Length: 9\r\n").await.unwrap();
     let began = Instant::now();
     served.stop().await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // What is silent and half said would otherwise stay for its greeting's ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert!(TcpStream::connect(&served.address).await.is_err());
     KvClient::new(channel).put(put("a", "b")).await.unwrap_err();
     drop((silent, half));

@@ -107,7 +107,12 @@ impl Served {
     pub(crate) async fn etcdctl(&self, api: &str, args: &[&str]) -> (Option<i32>, String, String) {
         let mut command = Command::new("etcdctl");
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-        command.env("ETCDCTL_API", api).args(["--endpoints", &self.url()]).args(args);
+        command.env("ETCDCTL_API", api).args(["--endpoints", &self.url()]);
+        if api == "3" {
+            // Its own limits are short for a busy machine.
+            command.args(["--dial-timeout", "20s", "--command-timeout", "20s"]);
+        }
+        command.args(args);
         command.kill_on_drop(true);
         let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
         let out = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -155,7 +155,7 @@ impl Etcd {
 
     /// The index of the leader, and of one that is not.
     pub(crate) async fn leader_and_follower(&self) -> (usize, usize) {
-        let client = Client::new(Duration::from_secs(2));
+        let client = Client::new(PATIENCE);
         let leader = self.wait_for_leader(0).await;
         for index in 0..self.members.len() {
             if client.status(&self.client(index)).await.unwrap().member == leader {

@@ -8,39 +8,49 @@ use tokio::time::{Instant, sleep};
 
 use crate::etcd::{Etcd, PATIENCE, until};
 
-/// Enough for a healthy call on a busy machine, and far below any deadline used here.
-const PROMPT: Duration = Duration::from_millis(1500);
+/// Enough for a healthy call on a busy machine, and far below the deadlines that nobody is to wait
+/// for.
+const PROMPT: Duration = Duration::from_secs(5);
 
 /// Safety 5: without a quorum the list is unknown, whatever a lone member says.
 #[tokio::test]
 async fn safety_5_a_lone_member_cannot_vouch_for_the_list_it_still_tells() {
     let mut etcd = Etcd::start(3).await;
     let client = Client::new(Duration::from_secs(1));
-    let before = client.vouched_members(&etcd.clients()).await.unwrap();
+    let patient = Client::new(PATIENCE);
+    let before = until(async || client.vouched_members(&etcd.clients()).await, |_| true).await;
     etcd.kill(1);
     etcd.kill(2);
 
-    let began = Instant::now();
-    let unknown = client.vouched_members(&etcd.clients()).await.unwrap_err();
-    let ClientError::NoEndpoint { tried: 3, source: Some(most_telling), .. } = unknown else {
-        panic!("{unknown:?}")
-    };
-    // The one that answers connections says more than the two that refuse them.
-    assert!(matches!(*most_telling, ClientError::Timeout { .. }), "{most_telling:?}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    let local = client.local_members(&etcd.client(0)).await.unwrap();
+    // The one that answers connections says more than the two that refuse them. Its time is over a
+    // tenth of a second before that of the whole, which a busy machine may miss now and then.
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let began = Instant::now();
+        let unknown = client.vouched_members(&etcd.clients()).await.unwrap_err();
+        assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
+        let ClientError::NoEndpoint { tried: 3, source: Some(most_telling), .. } = unknown else {
+            panic!("{unknown:?}")
+        };
+        if matches!(*most_telling, ClientError::Timeout { .. }) {
+            break;
+        }
+        assert!(tries < 5, "{most_telling:?}");
+    }
+    let local = patient.local_members(&etcd.client(0)).await.unwrap();
     assert_eq!((local.cluster, &local.members), (before.cluster, &before.members));
 
     // A change is not even sent, so there is no doubt whether it happened.
     let unsent = client.remove(&etcd.clients(), before.members[0].id).await.unwrap_err();
     assert!(!unsent.is_ambiguous(), "{unsent:?}");
-    let status = client.status(&etcd.client(0)).await.unwrap();
+    let status = patient.status(&etcd.client(0)).await.unwrap();
     let end = Instant::now() + PATIENCE;
-    while client.status(&etcd.client(0)).await.unwrap().leader.is_some() {
+    while patient.status(&etcd.client(0)).await.unwrap().leader.is_some() {
         assert!(Instant::now() < end, "{status:?}");
         sleep(Duration::from_millis(50)).await;
     }
-    let errors = client.status(&etcd.client(0)).await.unwrap().errors;
+    let errors = patient.status(&etcd.client(0)).await.unwrap().errors;
     assert_eq!(errors, ["etcdserver: no leader"]);
 
     // A member that comes back is reached as soon as anyone could reach it, though this client
@@ -48,12 +58,12 @@ async fn safety_5_a_lone_member_cannot_vouch_for_the_list_it_still_tells() {
     etcd.restart(1);
     let returned = etcd.client(1);
     let end = Instant::now() + PATIENCE;
-    while Client::new(Duration::from_millis(200)).status(&returned).await.is_err() {
+    while Client::new(Duration::from_secs(1)).status(&returned).await.is_err() {
         let _ = tokio::time::timeout(Duration::from_millis(50), client.status(&returned)).await;
         assert!(Instant::now() < end, "the member does not come back");
     }
     let began = Instant::now();
-    client.status(&returned).await.unwrap();
+    until(async || client.status(&returned).await, |_| true).await;
     assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
     etcd.wait_for_leader(1).await;
     let after = until(async || client.vouched_members(&etcd.clients()).await, |_| true).await;
@@ -63,7 +73,7 @@ async fn safety_5_a_lone_member_cannot_vouch_for_the_list_it_still_tells() {
 #[tokio::test]
 async fn a_frozen_member_times_out_alone_and_thaws_without_delay() {
     let etcd = Etcd::start(3).await;
-    let client = Client::new(Duration::from_secs(3));
+    let client = Client::new(Duration::from_secs(10));
     let all = etcd.clients();
     // Make it the preferred one: it is the one that answered last.
     let (_, frozen) = etcd.leader_and_follower().await;
@@ -92,7 +102,7 @@ async fn a_frozen_member_times_out_alone_and_thaws_without_delay() {
     );
     assert!(matches!(silence.0, ClientError::Timeout { .. }), "{silence:?}");
     assert!(silence.0.is_ambiguous());
-    assert!((2900..4500).contains(&silence.1.as_millis()), "{silence:?}");
+    assert!((9900..20_000).contains(&silence.1.as_millis()), "{silence:?}");
     assert!(others < PROMPT, "{others:?}");
 
     etcd.thaw(frozen);
@@ -104,7 +114,7 @@ async fn a_frozen_member_times_out_alone_and_thaws_without_delay() {
 #[tokio::test]
 async fn a_dead_member_is_told_from_a_broken_call() {
     let mut etcd = Etcd::start(3).await;
-    let client = Client::new(Duration::from_secs(5));
+    let client = Client::new(Duration::from_secs(20));
     // The leader stays for now: an election would take its own time.
     let (leader, dead) = etcd.leader_and_follower().await;
     let other = 3 - leader - dead;
@@ -147,7 +157,7 @@ async fn a_dead_member_is_told_from_a_broken_call() {
 #[tokio::test]
 async fn many_calls_share_one_connection() {
     let etcd = Etcd::start(1).await;
-    let client = Client::new(Duration::from_secs(5));
+    let client = Client::new(PATIENCE);
     let endpoint = etcd.client(0);
     for round in 0..20 {
         let puts = (0..10).map(|it| {
@@ -168,7 +178,7 @@ async fn many_calls_share_one_connection() {
 #[tokio::test]
 async fn members_that_agree_have_equal_hashes_and_a_full_store_says_so() {
     let etcd = Etcd::start_with(3, &["--quota-backend-bytes", "262144"]).await;
-    let client = Client::new(Duration::from_secs(5));
+    let client = Client::new(PATIENCE);
     let revision = client.put(&etcd.client(0), b"a", b"1").await.unwrap();
     assert_eq!(revision, 2);
     for endpoint in etcd.clients() {

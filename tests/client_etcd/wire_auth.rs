@@ -1,7 +1,5 @@
 //! Auth: every call, and what it does to the others.
 
-use std::time::Duration;
-
 use prost::bytes::Bytes;
 use quorate::client::{Client, Refusal};
 use quorate::proto::authpb::permission::Type;
@@ -17,7 +15,7 @@ use quorate::proto::etcdserverpb::{
 };
 use tonic::{Code, Request};
 
-use crate::etcd::{Etcd, connect};
+use crate::etcd::{Etcd, PATIENCE, connect};
 
 fn user(name: &str, password: &str) -> AuthUserAddRequest {
     let (name, password) = (name.to_owned(), password.to_owned());
@@ -81,7 +79,7 @@ async fn users_and_roles_come_to_count_and_go_again() {
     .unwrap();
 
     auth.auth_enable(AuthEnableRequest {}).await.unwrap();
-    let client = Client::new(Duration::from_secs(3));
+    let client = Client::new(PATIENCE);
     let closed = client.vouched_members(&etcd.clients()).await.unwrap_err();
     assert_eq!(closed.refusal(), Some(Refusal::AuthRequired), "{closed:?}");
 

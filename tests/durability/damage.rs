@@ -150,9 +150,13 @@ fn a_former_copy_of_the_data_that_is_put_back_ends_that_node_or_is_brought_up_to
     case.nodes.start(case.victim());
     // Who led while it acknowledged what it lacks now tells it so with the next heartbeat, and the
     // node ends; a leader that was elected since brings it up to date.
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    let keep: Vec<_> = if case.victim().has_not_ended() {
-        case.victim().serves();
+    let serves = eventually("it serves or ends", crate::nodes::LONG, || {
+        if !case.victim().has_not_ended() {
+            return Ok(false);
+        }
+        case.victim().linear_revision().map(|_| true)
+    });
+    let keep: Vec<_> = if serves {
         case.nodes.all.iter().collect()
     } else {
         case.victim().ended().is(ExitKind::DataDamaged);

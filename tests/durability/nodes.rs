@@ -21,7 +21,7 @@ use crate::support::wire::{self, block_on, channel};
 use crate::undo::{Loss, Taken};
 
 /// Far more than anything here takes; what takes this long has failed.
-pub(crate) const LONG: Duration = Duration::from_secs(90);
+pub(crate) const LONG: Duration = Duration::from_secs(180);
 
 /// The machine is small: one cluster at a time.
 static ONE: Mutex<()> = Mutex::new(());
@@ -76,7 +76,7 @@ impl Nodes {
         };
         let all = (1..=count).map(node).collect();
         let settings =
-            vec![("HEARTBEAT_INTERVAL", "50".into()), ("ELECTION_TIMEOUT", "500".into())];
+            vec![("HEARTBEAT_INTERVAL", "50".into()), ("ELECTION_TIMEOUT", "1000".into())];
         Nodes { all, settings, power: None, root, _addresses: addresses, _turn: turn }
     }
 

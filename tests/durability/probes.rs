@@ -7,6 +7,7 @@ use quorate::proto::etcdserverpb as pb;
 use quorate::proto::etcdserverpb::kv_client::KvClient;
 use quorate::proto::etcdserverpb::lease_client::LeaseClient;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use crate::nodes::{Held, LONG, Node, Nodes};
 use crate::support::wait::{eventually, now};
@@ -16,20 +17,36 @@ fn kv(node: &Node) -> KvClient<Channel> {
     KvClient::new(channel(&node.client))
 }
 
+/// Asks once more if an election came between, as it may on a busy machine: nothing has come of it
+/// then.
+fn asked<T>(what: &str, ask: impl AsyncFn() -> Result<Response<T>, Status>) -> T {
+    loop {
+        match block_on(ask()) {
+            Ok(answer) => return answer.into_inner(),
+            Err(status) if is_void(&status) => {}
+            Err(status) => panic!("{what}: {status}"),
+        }
+    }
+}
+
+fn is_void(status: &Status) -> bool {
+    status.message() == "etcdserver: leader changed"
+}
+
 /// Puts a key through this node; its revision.
 fn put(node: &Node, key: &[u8], value: &[u8], lease: i64) -> i64 {
     let (key, value) = (key.to_vec().into(), value.to_vec().into());
     let request = pb::PutRequest { key, value, lease, ..Default::default() };
-    let answer = block_on(async { kv(node).put(request).await }).expect("a put");
-    answer.into_inner().header.expect("a header").revision
+    let answer = asked("a put", async || kv(node).put(request.clone()).await);
+    answer.header.expect("a header").revision
 }
 
 /// What each member has below a prefix, once all have what a quorum has.
 fn all_hold(nodes: &Nodes, prefix: &str) -> Held {
     nodes.agree();
     let mut each = nodes.all.iter().map(|it| {
-        it.linear_revision().expect("a quorum read");
-        it.holds(prefix).expect("what it holds")
+        eventually("a quorum read", LONG, || it.linear_revision());
+        eventually("what it holds", LONG, || it.holds(prefix))
     });
     let first = each.next().expect("a node");
     assert!(each.all(|it| it == first), "members differ below {prefix:?}");
@@ -53,7 +70,8 @@ fn a_clean_restart_and_kill_9_of_all_keep_every_key_and_the_revision() {
         assert_eq!(all_hold(&nodes, "k/"), expected, "clean: {is_clean}");
         assert_eq!(nodes.agree(), revision, "clean: {is_clean}");
         for node in &nodes.all {
-            assert_eq!(wire::status(&node.client).expect("a status").revision, revision);
+            let status = eventually("a status", LONG, || wire::status(&node.client));
+            assert_eq!(status.revision, revision);
         }
     }
     assert_eq!(put(&nodes.all[0], b"k/next", b"1", 0), revision + 1);
@@ -71,7 +89,12 @@ fn three_thousand_keys_of_fifty_clients_are_on_all_members() {
                 let value = format!("{n} of {client}").into_bytes();
                 let (bytes, value) = (key.clone().into(), value.into());
                 let request = pb::PutRequest { key: bytes, value, ..Default::default() };
-                let answer = kv.put(request).await.expect("a put").into_inner();
+                let answer = loop {
+                    match kv.put(request.clone()).await {
+                        Err(status) if is_void(&status) => {}
+                        answer => break answer.expect("a put").into_inner(),
+                    }
+                };
                 revisions.insert(key, answer.header.expect("a header").revision);
             }
             revisions
@@ -103,7 +126,7 @@ fn a_txn_with_several_puts_is_one_revision_on_every_member() {
             pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) }
         };
         let request = pb::TxnRequest { success: (0..10).map(put).collect(), ..Default::default() };
-        let answer = block_on(async { kv(node).txn(request).await }).expect("a txn").into_inner();
+        let answer = asked("a txn", async || kv(node).txn(request.clone()).await);
         let revision = answer.header.expect("a header").revision;
         assert_eq!(revision, before + 1 + i64::try_from(turn).expect("small"));
         let held = all_hold(&nodes, &format!("t/{turn}/"));
@@ -117,13 +140,13 @@ fn a_txn_with_several_puts_is_one_revision_on_every_member() {
 fn a_lease_expires_on_every_member_also_when_its_leader_is_killed() {
     let mut nodes = Nodes::of(3).run();
     for kills in [false, true] {
-        let granted = {
-            let mut leases = LeaseClient::new(channel(&nodes.all[0].client));
-            let request = pb::LeaseGrantRequest { ttl: 2, id: 0 };
-            let granted = block_on(async { leases.lease_grant(request).await });
-            granted.expect("a lease").into_inner()
-        };
+        // Its time begins before the answer is here.
         let begun = now();
+        let granted = asked("a lease", async || {
+            let mut leases = LeaseClient::new(channel(&nodes.all[0].client));
+            // Long enough for a busy machine to use it.
+            leases.lease_grant(pb::LeaseGrantRequest { ttl: 5, id: 0 }).await
+        });
         let kept = put(&nodes.all[1], b"l/kept", b"1", 0);
         put(&nodes.all[2], b"l/leased", b"1", granted.id);
         if kills {
@@ -140,7 +163,7 @@ fn a_lease_expires_on_every_member_also_when_its_leader_is_killed() {
         }
         // No member may take a lease for over before its time.
         let least = Duration::from_secs(u64::try_from(granted.ttl).expect("a duration"));
-        assert!(begun.elapsed() + Duration::from_millis(100) >= least, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
         assert_eq!(all_hold(&nodes, "l/").len(), 1);
         assert_eq!(nodes.agree(), kept + 2, "one revision put it, and one took it");
     }
@@ -174,7 +197,7 @@ fn keys_and_values_are_any_bytes_and_equal_on_every_member() {
     for node in &nodes.all {
         for (key, (value, revision)) in &expected {
             let request = pb::RangeRequest { key: key.clone().into(), ..Default::default() };
-            let answer = node.range(request).expect("a range");
+            let answer = eventually("a range", LONG, || node.range(request.clone()));
             assert_eq!(answer.kvs.len(), 1, "{key:?}");
             assert_eq!(
                 (&answer.kvs[0].value[..], answer.kvs[0].mod_revision),

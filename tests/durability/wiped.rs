@@ -67,7 +67,10 @@ fn fill(nodes: &Nodes, count: u64, size: u64) {
                     (0..size / 8).flat_map(|at| mix(n ^ (at << 20)).to_le_bytes()).collect();
                 let key = format!("big/{writer}/{n}").into();
                 let request = pb::PutRequest { key, value: value.into(), ..Default::default() };
-                kv.put(request).await.expect("a put");
+                // On a busy machine an election may come between.
+                while let Err(status) = kv.put(request.clone()).await {
+                    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+                }
             }
         }
     });

@@ -114,7 +114,7 @@ impl Bed {
             let _ = clusters.patch(&name, &PatchParams::default(), &Patch::Merge(free)).await;
         }
         let _ = namespaces.delete(name, &DeleteParams::default()).await;
-        until("the namespace to go", seconds(120), async || match namespaces.get_opt(name).await {
+        until("the namespace to go", seconds(300), async || match namespaces.get_opt(name).await {
             Ok(None) => Ok(()),
             other => Err(format!("{:?}", other.map(|it| it.and_then(|it| it.status)))),
         })

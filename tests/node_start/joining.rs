@@ -65,9 +65,7 @@ fn a_removed_member_is_replaced_and_every_wrong_way_has_its_typed_reason(engine:
         .arg("--expect-member", new)
         .arg("--replaces", old);
     c.run(right);
-    eventually("the learner has caught up and votes", || {
-        a.ctl(&["member", "promote", &new.to_string()]).status.success().then_some(())
-    });
+    Cluster::promote(a, new);
     c.serves();
     assert_eq!(c.ask(&["get", "k", "--print-value-only"]), "v\n");
     let stamp = c.home.stamp().unwrap().unwrap();
@@ -179,7 +177,7 @@ fn without_room_for_the_clusters_data_nothing_moves_and_the_oldest_set_aside_goe
     let votes = |member: MemberId| {
         eventually("the learner has caught up and votes", || {
             assert!(!c.has_ended(), "{}", c.said());
-            a.ctl(&["member", "promote", &member.to_string()]).status.success().then_some(())
+            Cluster::is_promoted(a, member)
         });
         c.serves();
     };

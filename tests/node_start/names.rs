@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use quorate::cluster::Role;
 
-use super::support::{Cluster, Engine, Node, Start, eventually, free_port, on_both_engines};
+use super::support::{Cluster, Engine, Node, Start, free_port, on_both_engines};
 
 on_both_engines![a_cluster_whose_peer_urls_are_names_is_founded_joined_and_started_again];
 
@@ -49,9 +49,7 @@ fn a_cluster_whose_peer_urls_are_names_is_founded_joined_and_started_again(engin
     let member = Cluster::add_learner(a, d);
     let list = [a, d].map(|it| format!("{}={}", it.name, it.peer)).join(",");
     d.run(start(&place, d).existing().set("ETCD_INITIAL_CLUSTER", list));
-    eventually("the new one is promoted", || {
-        a.ctl(&["member", "promote", &member.to_string()]).status.success().then_some(())
-    });
+    Cluster::promote(a, member);
     d.serves();
     assert_eq!(d.home.stamp().unwrap().expect("a stamp").member, member);
     let listed = a.ask(&["member", "list"]);
@@ -70,7 +68,7 @@ fn a_cluster_whose_peer_urls_are_names_is_founded_joined_and_started_again(engin
     }
     assert_eq!(d.ask(&["get", "k", "--print-value-only"]), "v\n");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let limit = std::time::Duration::from_secs(2);
+    let limit = std::time::Duration::from_secs(30);
     let known = runtime.block_on(quorate::client::peer::members(&b.peer, limit)).unwrap();
     assert!(known.members.iter().all(|it| it.role == Role::Voter), "{known:?}");
 }

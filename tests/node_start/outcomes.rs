@@ -38,11 +38,9 @@ fn wipe(node: &Node) {
 }
 
 /// `member add`, as a voter.
+#[track_caller]
 fn add(by: &Node, node: &Node) -> MemberId {
-    let urls = format!("--peer-urls={}", node.peer);
-    let said = by.ask(&["member", "add", &node.name, &urls]);
-    let id = said.strip_prefix("Member ").and_then(|rest| rest.split_whitespace().next());
-    id.expect("an ID").parse().expect("hex")
+    Cluster::add(by, node, &[])
 }
 
 /// Whether the list of this node has a voter of this name that has started.
@@ -230,10 +228,7 @@ fn a_removal_that_would_leave_no_quorum_is_an_unhealthy_cluster_and_a_safe_one_i
     c.run(start(c));
     c.serves();
     c.reaches(Phase::Running);
-    eventually("it may be removed while all are there", || {
-        let output = a.ctl(&["member", "remove", &Cluster::founder(c).to_string()]);
-        output.status.success().then_some(())
-    });
+    Cluster::remove(a, Cluster::founder(c));
     c.ended().is(ExitKind::Removed);
     a.ask(&["put", "k", "v"]);
 }

@@ -21,7 +21,7 @@ on_both_engines![
 /// An HTTP answer: its status and its body; `None` if nobody listens.
 fn ask(port: u16, method: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect((HOST, port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -46,9 +46,18 @@ fn the_page_tells_every_phase_without_a_quorum_and_that_the_data_is_gone(engine:
     let port = free_port();
     // Somebody who takes connections and says nothing: it is waited for a while.
     let silent = TcpListener::bind(b.peer.trim_start_matches("http://")).unwrap();
-    a.run(cluster.start(a).arg("--state-listen", format!("{HOST}:{port}")));
-
-    let preparing = reaches(port, Phase::Preparing);
+    let start = || cluster.start(a).arg("--state-listen", format!("{HOST}:{port}"));
+    a.run(start());
+    // Not for long: a look may come too late.
+    let preparing = eventually("the page says Preparing", || {
+        let first = eventually("the page answers", || word(port));
+        if first.phase != Phase::Preparing {
+            a.stop();
+            a.run(start());
+            return None;
+        }
+        Some(first)
+    });
     let nothing = (preparing.member, preparing.stamp, preparing.incarnation, preparing.disk);
     assert_eq!(nothing, (None, None, None, None));
     assert_eq!(ask(port, "GET", "/livez"), Some((200, "ok\n".to_owned())));
@@ -149,6 +158,8 @@ fn the_last_word_is_what_the_home_says_and_what_the_disk_holds(engine: Engine) {
     let lock = node.home.try_lock().unwrap().expect("a lock");
     assert_eq!(last(node, start(), &log, ExitKind::Locked).disk, None);
     drop(lock);
+    // A process that another test was just starting may hold it a moment longer.
+    eventually("the lock is free", || (!node.home.is_locked().unwrap()).then_some(()));
 
     // One that cannot be written is no reason to end otherwise.
     let nowhere = cluster.dir().join("no/such/log");

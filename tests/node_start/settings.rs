@@ -141,12 +141,16 @@ fn limits_that_are_taken_are_kept_to() {
 
     // Until it is full, and no further; what is there can be read, deleted and compacted.
     let value = "v".repeat(3000);
-    let full = (0..2000).find_map(|it| {
+    let is_full = (0..2000).any(|it| {
         let output = node.ctl(&["put", &format!("k{it}"), &value]);
-        (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_full = said.contains("etcdserver: mvcc: database space exceeded");
+        // On a busy machine a put may also take too long.
+        let is_late = said.contains("deadline exceeded") || said.contains("timed out");
+        assert!(output.status.success() || is_full || is_late, "{said}");
+        is_full
     });
-    let said = full.expect("an end to its room");
-    assert!(said.contains("etcdserver: mvcc: database space exceeded"), "{said}");
+    assert!(is_full, "there is no end to its room");
     assert!(node.ask(&["alarm", "list"]).contains("alarm:NOSPACE"));
     let status = node.status().unwrap();
     assert!(status["dbSize"].as_i64().unwrap() < 4 * quota, "{status}");
@@ -193,7 +197,9 @@ fn the_log_is_text_or_etcds_json_lines_and_as_loud_as_it_was_asked_to_be() {
     node.serves();
     node.ask(&["put", "slow", "as asked"]);
     let slow = eventually("a slow request is told", || {
-        let lines = json_lines(&node.said());
+        let said = node.said();
+        // The last line may not be whole yet.
+        let lines = json_lines(&said[..said.rfind('\n').map_or(0, |it| it + 1)]);
         assert!(lines.iter().all(|it| it["level"] != "info" && it["level"] != "debug"));
         lines.into_iter().find(|it| it.to_string().contains("slow request"))
     });

@@ -19,7 +19,7 @@ use super::ports;
 use super::small_disk::SmallDisk;
 
 /// Far more than anything here takes; who waits this long has failed.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(2);
 pub(crate) const QUORATE: &str = env!("CARGO_BIN_EXE_quorate");
 pub(crate) const HOST: &str = "127.9.3.1";
 
@@ -255,21 +255,53 @@ impl Cluster {
     /// Removes a member, asking another one.
     #[track_caller]
     pub(crate) fn remove(by: &Node, member: MemberId) {
-        by.ask(&["member", "remove", &member.to_string()]);
+        eventually(&format!("{member} is removed"), || Cluster::is_removed(by, member));
+    }
+
+    /// Tries to remove a member. It may be done although nobody said so in time.
+    pub(crate) fn is_removed(by: &Node, member: MemberId) -> Option<()> {
+        let output = by.ctl(&["member", "remove", &member.to_string()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success() || said.contains("member not found")).then_some(())
     }
 
     /// Adds a node's peer URL as a learner; its ID.
     #[track_caller]
     pub(crate) fn add_learner(by: &Node, node: &Node) -> MemberId {
-        let said = by.ask(&[
-            "member",
-            "add",
-            &node.name,
-            "--learner",
-            &format!("--peer-urls={}", node.peer),
-        ]);
-        let id = said.strip_prefix("Member ").and_then(|rest| rest.split_whitespace().next());
-        id.expect("an ID").parse().expect("hex")
+        Cluster::add(by, node, &["--learner"])
+    }
+
+    /// `member add` with these flags; the ID. That, too, may be done although nobody said so.
+    #[track_caller]
+    pub(crate) fn add(by: &Node, node: &Node, flags: &[&str]) -> MemberId {
+        let urls = format!("--peer-urls={}", node.peer);
+        let mut args = vec!["member", "add", node.name.as_str(), urls.as_str()];
+        args.extend(flags);
+        let id = eventually(&format!("{} is added", node.name), || {
+            let output = by.ctl(&args);
+            if output.status.success() {
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                return said.strip_prefix("Member ")?.split_whitespace().next().map(str::to_owned);
+            }
+            let list = by.ask(&["member", "list"]);
+            let line = list.lines().find(|line| line.contains(&format!(" {},", node.peer)))?;
+            line.split(',').next().map(str::to_owned)
+        });
+        id.parse().expect("hex")
+    }
+
+    /// Waits until a learner has caught up and votes.
+    #[track_caller]
+    pub(crate) fn promote(by: &Node, member: MemberId) {
+        eventually("the learner has caught up and votes", || Cluster::is_promoted(by, member));
+    }
+
+    /// Tries to make a learner a voter; it is one already if that was done and nobody said so.
+    pub(crate) fn is_promoted(by: &Node, member: MemberId) -> Option<()> {
+        let output = by.ctl(&["member", "promote", &member.to_string()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let votes = said.contains("can only promote a learner member") && !said.contains("sync");
+        (output.status.success() || votes).then_some(())
     }
 }
 
@@ -384,13 +416,20 @@ impl Node {
         ctl.args(args).output().expect("etcdctl")
     }
 
-    /// As [`Node::ctl`], for a call that has to succeed.
+    /// As [`Node::ctl`], for a call that has to succeed, and may be made again until it does: with
+    /// timings as short as here, a busy machine holds an election at any time.
     #[track_caller]
     pub(crate) fn ask(&self, args: &[&str]) -> String {
-        let output = self.ctl(args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-        text(&output.stdout)
+        let begun = now();
+        loop {
+            let output = self.ctl(args);
+            if output.status.success() {
+                return text(&output.stdout);
+            }
+            assert!(begun.elapsed() < LONG, "{args:?}: {}", text(&output.stderr));
+            std::thread::sleep(Duration::from_millis(25));
+        }
     }
 
     pub(crate) fn state(&self) -> Option<NodeState> {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use quorate::cluster::Incarnation;
 use quorate::node::fault::Fault;
 use quorate::node::raft::End;
-use quorate::node::replica::Replica;
 use tempfile::tempdir;
 
 use crate::files::copy_dir;
@@ -29,7 +28,8 @@ async fn a_follower_that_is_gone_does_not_slow_the_others_and_catches_up_when_it
     }
     let without = now().since(begun);
     eprintln!("100 puts: {with_all:?} with all three, {without:?} with two");
-    assert!(without < with_all * 3 + Duration::from_millis(500));
+    // If each waited for the one that is gone it would be far more, on a busy machine, too.
+    assert!(without < with_all * 10 + Duration::from_secs(5));
     let back = away.start();
     back.ready().await;
     assert_eq!(back.local("b99").unwrap(), "v");
@@ -77,7 +77,8 @@ async fn an_emptied_disk_under_an_old_id_is_not_spoken_to_and_ends_as_stale() {
 async fn an_older_copy_of_a_members_own_data_ends_that_member_and_nobody_else() {
     listen_to_errors();
     let root = tempdir().unwrap();
-    let mut members = cluster(root.path(), 3, &options()).await;
+    // Another leader would bring it up to date.
+    let mut members = cluster(root.path(), 3, &calm()).await;
     let leads = leader(&members).await;
     members[leads].put("k", "v").await.unwrap();
     let seat = members.remove((leads + 1) % 3).shutdown().await;
@@ -100,7 +101,7 @@ async fn an_older_copy_of_a_members_own_data_ends_that_member_and_nobody_else() 
     assert!(matches!(&end, End::StorageDamaged(why) if why.contains("acknowledged")), "{end:?}");
     // A process would be gone now. As long as it is there, each of the leader's heartbeats finds the
     // same; it is said once.
-    tokio::time::sleep(options().heartbeat * 20).await;
+    tokio::time::sleep(calm().heartbeat * 20).await;
     let id = back.id();
     let news = said(&format!("a member is not sent anything member={id} "));
     assert_eq!(news, 1, "it is said once");
@@ -117,7 +118,7 @@ async fn one_that_was_removed_while_it_was_away_learns_it_from_the_others_and_en
     let away = members.remove((leads + 1) % 3).kill();
     let id = away.ids.member;
     let leads = leader(&members).await;
-    let list = members[leads].on(move |node| async move { node.remove_member(id).await }).await;
+    let list = remove(&members[leads], id).await;
     assert_eq!(list.unwrap().len(), 2);
     let back = away.start();
     assert_eq!(back.ended().await, End::Removed);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quorate::node::apply::State;
 use quorate::node::fault::Fault;
 use quorate::node::port;
-use quorate::node::raft::{StartError, start};
+use quorate::node::raft::{Options, StartError, start};
 use quorate::node::replica::Replica;
 use tempfile::tempdir;
 
@@ -73,8 +73,9 @@ async fn right_after_a_restart_of_all_a_linearizable_read_is_never_stale() {
 #[tokio::test]
 async fn a_leader_that_is_killed_has_a_successor_within_the_election_timeout() {
     let root = tempdir().unwrap();
-    let default = quorate::node::raft::Options::default();
-    let mut members = cluster(root.path(), 3, &default).await;
+    // Long, so that little of it is what a busy machine takes for the rest.
+    let options = Options { election: Duration::from_secs(3), ..options() };
+    let mut members = cluster(root.path(), 3, &options).await;
     let mut took = Vec::new();
     for round in 0..4 {
         let leads = leader(&members).await;
@@ -87,7 +88,8 @@ async fn a_leader_that_is_killed_has_a_successor_within_the_election_timeout() {
     }
     took.sort();
     eprintln!("from the kill of the leader to the next write: {took:?}");
-    assert!(took[1] <= Duration::from_millis(1200), "{took:?}");
+    // Without a reason to be quick it would take up to twice the timeout.
+    assert!(took[1] <= options.election + Duration::from_secs(2), "{took:?}");
     agree(&members.iter().collect::<Vec<_>>()).await;
 }
 

@@ -47,10 +47,12 @@ async fn a_wiped_member_is_replaced_under_a_new_id_and_catches_up_by_snapshot_wh
     let repair = async {
         let id = lost_seat.ids.member;
         let leads = &survivors[leader_of(&survivors).await];
-        leads.on(move |node| async move { node.remove_member(id).await }).await.unwrap();
-        let urls = vec![lost_seat.url()];
-        let added = leads.on(move |node| async move { node.add_member(urls, false).await }).await;
-        let (added, list) = added.unwrap();
+        remove(leads, id).await.unwrap();
+        let added = patiently(async || {
+            let urls = vec![lost_seat.url()];
+            leads.on(move |node| async move { node.add_member(urls, false).await }).await
+        });
+        let (added, list) = added.await.unwrap();
         // Listed as a voter that has not started.
         assert!(!added.is_learner && added.name.is_empty());
         assert_eq!(list.len(), 3);

@@ -21,7 +21,7 @@ async fn puts(member: &Member, writers: usize, each: usize) -> (f64, f64) {
                             value: vec![b'x'; 256].into(),
                             ..PutRequest::default()
                         };
-                        node.propose(Operation::Put(put)).await.unwrap();
+                        propose(&node, Operation::Put(put)).await.unwrap();
                     }
                 }
             };

@@ -18,10 +18,10 @@ fn a_node_that_talks_too_much_keeps_the_end_of_it_and_nothing_else_changes() {
     let log = cluster.home.node(&node).join("log");
     let previous = log.with_extension("1");
     let mut file = OpenOptions::new().append(true).open(&log).unwrap();
-    for _ in 0..=LOG_LIMIT / 100 {
-        file.write_all(format!("{}\n", "noise ".repeat(17)).as_bytes()).unwrap();
-    }
-    file.write_all(b"the end of the noise\n").unwrap();
+    let line = format!("{}\n", "noise ".repeat(17));
+    // In one piece: it may be cut as soon as it is too long.
+    let noise = line.repeat(usize::try_from(LOG_LIMIT / 100 + 1).unwrap());
+    file.write_all(format!("{noise}the end of the noise\n").as_bytes()).unwrap();
     eventually("the log to be cut", SOON, || {
         let length = fs::metadata(&log).map_err(|it| it.to_string())?.len();
         if length < 1 << 20 { Ok(()) } else { Err(format!("it has {length} bytes")) }

@@ -5,13 +5,38 @@ use std::time::Duration;
 
 use crate::support::cluster::{Cluster, SOON};
 use crate::support::up::{QUORATE, engine_arguments};
-use crate::support::wait::{eventually, throughout};
+use crate::support::wait::{eventually, now, throughout};
 
 /// The ID in the line `Member ID added to cluster …`.
 fn added_id(text: &str) -> u64 {
     let mut words = text.split_whitespace();
     words.find(|word| *word == "Member").expect("etcdctl says whom it added");
     u64::from_str_radix(words.next().unwrap(), 16).expect("an ID is hexadecimal")
+}
+
+/// Removes a member as a person would, again and again until it is gone: on a busy machine it may
+/// be done although nobody said so in time.
+#[track_caller]
+fn removed_by_hand(cluster: &Cluster, id: u64) {
+    eventually("the removal by hand", SOON, || {
+        let ran = cluster.etcdctl(3, &["member", "remove", &format!("{id:x}")]);
+        let is_gone = || Ok::<_, String>(cluster.list()?.members.iter().all(|it| it.id != id));
+        if ran.code == Some(0) || is_gone()? { Ok(()) } else { Err(ran.text()) }
+    });
+}
+
+/// Adds a member at this URL as a person would, in the same way; its ID.
+#[track_caller]
+fn added_by_hand(cluster: &Cluster, name: &str, url: &str) -> u64 {
+    eventually("the addition by hand", SOON, || {
+        let ran = cluster.etcdctl(3, &["member", "add", name, "--peer-urls", url]);
+        if ran.code == Some(0) {
+            return Ok(added_id(&ran.stdout));
+        }
+        let members = cluster.list()?.members;
+        let found = members.iter().find(|member| member.peer_urls == [url]);
+        found.map(|member| member.id).ok_or_else(|| ran.text())
+    })
 }
 
 #[test]
@@ -23,10 +48,7 @@ fn a_member_removed_by_hand_joins_again_under_a_new_id() {
     writer.goes_on(10);
     let id = format!("{old:x}");
     // API 3 counts how long members have been connected; the removal itself is what is tested.
-    eventually("the removal by hand", SOON, || {
-        let ran = cluster.etcdctl(3, &["member", "remove", &id]);
-        if ran.code == Some(0) { Ok(()) } else { Err(ran.text()) }
-    });
+    removed_by_hand(&cluster, old);
     let new = cluster.replaced(&node, old);
     history.stop().replaced_in_the_safe_order(old, new);
     let asides = cluster.home.asides(&node);
@@ -46,9 +68,16 @@ fn the_leader_removed_by_hand_with_the_old_api_joins_again_under_a_new_id() {
     let id = format!("{old:x}");
     let removed = eventually("the removal by hand", SOON, || {
         let ran = cluster.etcdctl(2, &["member", "remove", &id]);
-        if ran.code == Some(0) { Ok(ran.stdout) } else { Err(ran.text()) }
+        if ran.code == Some(0) {
+            return Ok(Some(ran.stdout));
+        }
+        // The leader may be gone before it could say so.
+        let is_gone = cluster.list()?.members.iter().all(|member| member.id != old);
+        if is_gone { Ok(None) } else { Err(ran.text()) }
     });
-    assert_eq!(removed.trim(), format!("Removed member {id} from cluster"));
+    if let Some(removed) = removed {
+        assert_eq!(removed.trim(), format!("Removed member {id} from cluster"));
+    }
     cluster.replaced(&node, old);
     cluster.verify(writer).none_failed();
 }
@@ -59,14 +88,13 @@ fn a_member_added_by_hand_that_never_starts_is_removed_after_a_minute() {
     let before = cluster.members();
     let (writer, history) = (cluster.writer(), cluster.history());
     let url = format!("http://{}:2380", cluster.addresses.host(77));
-    let added = eventually("the addition by hand", SOON, || {
-        let ran = cluster.etcdctl(3, &["member", "add", "nobody", "--peer-urls", &url]);
-        if ran.code == Some(0) { Ok(added_id(&ran.stdout)) } else { Err(ran.text()) }
-    });
+    let begun = now();
+    let added = added_by_hand(&cluster, "nobody", &url);
     throughout("its time to start", Duration::from_secs(45), || {
-        let list = cluster.list()?;
-        let listed = list.members.iter().any(|member| member.id == added);
-        if listed { Ok(()) } else { Err("it was removed too early".to_owned()) }
+        let listed = cluster.answered().members.iter().any(|member| member.id == added);
+        // A look may itself take long.
+        let is_due = begun.elapsed() >= Duration::from_mins(1);
+        if listed || is_due { Ok(()) } else { Err("it was removed too early") }
     });
     let after = cluster.healed();
     assert_eq!(after, before, "only the stranger may go");
@@ -83,15 +111,8 @@ fn a_member_added_by_hand_at_a_wanted_nodes_url_is_adopted() {
     writer.goes_on(10);
     // Both by hand, before the reconciler looks again.
     let added = cluster.while_up_is_frozen(|| {
-        eventually("the removal by hand", SOON, || {
-            let ran = cluster.etcdctl(3, &["member", "remove", &format!("{old:x}")]);
-            if ran.code == Some(0) { Ok(()) } else { Err(ran.text()) }
-        });
-        let url = cluster.spec.peer_url(&node);
-        eventually("the addition by hand", SOON, || {
-            let ran = cluster.etcdctl(3, &["member", "add", &node, "--peer-urls", &url]);
-            if ran.code == Some(0) { Ok(added_id(&ran.stdout)) } else { Err(ran.text()) }
-        })
+        removed_by_hand(&cluster, old);
+        added_by_hand(&cluster, &node, &cluster.spec.peer_url(&node))
     });
     let new = cluster.replaced(&node, old);
     assert_eq!(new, added, "the member added by hand is the one to start, not another one");
@@ -115,10 +136,7 @@ fn a_stranger_that_joined_and_runs_is_named_but_never_removed() {
     let writer = cluster.writer();
     let address = cluster.addresses.host(88);
     let (peer, client) = (format!("http://{address}:2380"), format!("http://{address}:2379"));
-    let added = eventually("the addition by hand", SOON, || {
-        let ran = cluster.etcdctl(3, &["member", "add", "stranger", "--peer-urls", &peer]);
-        if ran.code == Some(0) { Ok(added_id(&ran.stdout)) } else { Err(ran.text()) }
-    });
+    let added = added_by_hand(&cluster, "stranger", &peer);
     let nodes = cluster.spec.names();
     let mut initial: Vec<_> =
         nodes.iter().map(|node| format!("{node}={}", cluster.spec.peer_url(node))).collect();
@@ -139,13 +157,11 @@ fn a_stranger_that_joined_and_runs_is_named_but_never_removed() {
         .stderr(Stdio::null())
         .spawn();
     let _stranger = ByHand(child.expect("the engine can be run"));
-    let listed = || -> Result<bool, String> {
-        let members = cluster.list()?.members;
-        Ok(members.iter().any(|member| member.id == added && !member.name.is_empty()))
+    let listed = || {
+        let members = cluster.answered().members;
+        members.iter().any(|member| member.id == added && !member.name.is_empty())
     };
-    eventually("the stranger to have joined", SOON, || {
-        if listed()? { Ok(()) } else { Err("not yet".to_owned()) }
-    });
+    eventually("the stranger to have joined", SOON, || listed().then_some(()).ok_or("not yet"));
     let hex = format!("{added:x}");
     eventually("status to name the stranger", SOON, || {
         let (code, report) = cluster.try_status()?;
@@ -153,12 +169,9 @@ fn a_stranger_that_joined_and_runs_is_named_but_never_removed() {
         if named && code == Some(3) { Ok(()) } else { Err(format!("{code:?} {report:#?}")) }
     });
     throughout("the stranger's membership", Duration::from_secs(8), || {
-        if listed()? { Ok(()) } else { Err("it was removed".to_owned()) }
+        if listed() { Ok(()) } else { Err("it was removed") }
     });
-    eventually("the removal by hand", SOON, || {
-        let ran = cluster.etcdctl(3, &["member", "remove", &hex]);
-        if ran.code == Some(0) { Ok(()) } else { Err(ran.text()) }
-    });
+    removed_by_hand(&cluster, added);
     assert_eq!(cluster.healed(), before);
     cluster.verify(writer).none_failed();
 }
@@ -171,7 +184,7 @@ fn a_peer_url_changed_by_hand_is_put_right() {
     let node = cluster.follower();
     let id = before[&node].hex();
     let url = format!("http://{}:2380", cluster.addresses.host(66));
-    let updated = cluster.etcdctl(2, &["member", "update", &id, &url]).ok();
+    let updated = cluster.etcdctl_says(2, &["member", "update", &id, &url]);
     assert_eq!(updated.trim(), format!("Updated member with ID {id} in cluster"));
     assert_eq!(cluster.healed(), before);
     cluster.verify(writer).none_failed();
@@ -195,7 +208,7 @@ fn replaced_under_load(choose: impl Fn(&Cluster) -> String) {
     let written = cluster.verify(writer);
     eprintln!("{} writes, the slowest took {:?}", written.acked.len(), written.slowest());
     // The goal of 2 s is the benchmark's; here, others may keep the machine busy.
-    written.none_failed().none_slower_than(Duration::from_secs(4));
+    written.none_failed().none_slower_than(Duration::from_secs(10));
     history.stop().replaced_in_the_safe_order(old, new);
     let former = format!("{old:x}");
     let asides = cluster.home.asides(&node);

@@ -9,7 +9,7 @@ use quorate::execute::local::{Engine, Local};
 use quorate::execute::{Executor, Outcome};
 use quorate::plan::{RemoveReason, Step, StopReason, next_step};
 
-use crate::support::cluster::{Cluster, SOON};
+use crate::support::cluster::{Cluster, HASTY, SOON};
 use crate::support::process::Signal;
 use crate::support::wait::{eventually, throughout};
 use crate::support::wire::block_on;
@@ -17,15 +17,22 @@ use crate::support::wire::block_on;
 #[test]
 fn safety_5_a_member_list_that_auth_refuses_is_told_and_nothing_is_touched() {
     // The embedded engine has no authentication yet.
-    let cluster = Cluster::declared(3).on_engine(&["--engine".to_owned(), "etcd".to_owned()]);
+    let mut cluster = Cluster::declared(3).on_engine(&["--engine".to_owned(), "etcd".to_owned()]);
+    cluster.spec.remediation = vec![HASTY.to_owned()];
+    cluster.write_spec();
     cluster.up();
     cluster.healed();
     let before = cluster.members();
     let writer = cluster.writer();
     writer.goes_on(10);
     let promised = cluster.verify(writer);
-    cluster.etcdctl(3, &["user", "add", "root:secret"]).ok();
-    cluster.etcdctl(3, &["user", "grant-role", "root", "root"]).ok();
+    eventually("a user", SOON, || {
+        let ran = cluster.etcdctl(3, &["user", "add", "root:secret"]);
+        // On a busy machine it may be done although nobody said so in time.
+        let is_there = ran.code == Some(0) || ran.text().contains("already exists");
+        if is_there { Ok(()) } else { Err(ran.text()) }
+    });
+    cluster.etcdctl_says(3, &["user", "grant-role", "root", "root"]);
     cluster.etcdctl(3, &["auth", "enable"]).ok();
     let is_told = || {
         let (code, report) = cluster.try_status()?;
@@ -37,18 +44,19 @@ fn safety_5_a_member_list_that_auth_refuses_is_told_and_nothing_is_touched() {
     let names = cluster.spec.names();
     let engines: Vec<_> = names.iter().map(|node| cluster.engine(node)).collect();
     throughout("the members, while nobody may look", Duration::from_secs(6), || {
-        is_told()?;
+        // Again: on a busy machine one look may come too late.
+        eventually("status to say so all the time", SOON, is_told);
         let all_run = engines.iter().all(|engine| engine.is_alive());
-        if all_run { Ok(()) } else { Err("a member was stopped".to_owned()) }
+        if all_run { Ok(()) } else { Err("a member was stopped") }
     });
-    cluster.etcdctl(3, &["--user", "root:secret", "auth", "disable"]).ok();
+    cluster.etcdctl_says(3, &["--user", "root:secret", "auth", "disable"]);
     assert_eq!(cluster.healed(), before);
     cluster.verify_all(&promised);
 }
 
 #[test]
 fn a_running_members_lost_settings_cost_a_restart_and_no_member() {
-    let cluster = Cluster::ready(3);
+    let cluster = Cluster::hasty(3);
     let (before, writer) = (cluster.members(), cluster.writer());
     let history = cluster.history();
     let node = cluster.follower();
@@ -69,12 +77,13 @@ fn a_running_members_lost_settings_cost_a_restart_and_no_member() {
         if !engine.is_alive() {
             return Err("its engine was stopped".to_owned());
         }
-        let listed = cluster.list()?.members.iter().any(|it| it.id == before[&node].id);
+        let listed = cluster.answered().members.iter().any(|it| it.id == before[&node].id);
         if listed { Ok(()) } else { Err("it was removed".to_owned()) }
     });
-    let (_, report) = cluster.status();
-    let step = report.step.unwrap_or_default();
-    assert!(step.contains("config.env"), "what cannot be read? {step}");
+    eventually("status to say what cannot be read", SOON, || {
+        let step = cluster.try_status()?.1.step.unwrap_or_default();
+        if step.contains("config.env") { Ok(()) } else { Err(step) }
+    });
     fs::write(&settings, good).unwrap();
     assert_eq!(cluster.healed(), before);
     assert_eq!(history.stop().fewest_voters(), 3);
@@ -185,8 +194,8 @@ fn a_second_ctrl_c_stops_members_that_hang() {
         std::thread::sleep(Duration::from_millis(200));
         assert!(up.try_wait().is_none(), "a member that hangs is waited for at first");
         up.signal(Signal::INT);
-        // Far less than the time it would be given.
-        assert_eq!(up.wait(Duration::from_secs(6)).code(), Some(0));
+        // Less than the ten seconds that it would be given.
+        assert_eq!(up.wait(Duration::from_secs(9)).code(), Some(0));
     });
     assert!(!frozen.is_alive());
     cluster.up();

@@ -55,7 +55,7 @@ fn the_leader_that_the_file_no_longer_names_hands_over_first() {
     writer.goes_on(50);
     // The goal of 2 s is the benchmark's; here, others may keep the machine busy.
     let written = cluster.verify(writer);
-    written.none_failed().none_slower_than(Duration::from_secs(4));
+    written.none_failed().none_slower_than(Duration::from_secs(10));
 }
 
 #[test]
@@ -84,14 +84,19 @@ fn a_changed_address_moves_the_member_and_keeps_its_id() {
 
 #[test]
 fn a_changed_option_is_rolled_out_one_by_one_and_to_the_leader_last() {
-    let mut cluster = Cluster::ready(3);
-    let before = cluster.members();
+    let mut cluster = Cluster::declared(3);
+    // A busy machine is not to make another one the leader meanwhile.
+    let patient = "electionTimeoutMs: 3000".to_owned();
+    cluster.spec.options = vec![patient.clone()];
+    cluster.write_spec();
+    cluster.up();
+    let before = cluster.healed();
     let writer = Writer::start(&cluster.endpoints(), 100);
     writer.goes_on(50);
     let leader = cluster.leader();
     let names = cluster.spec.names();
     let former: Vec<_> = names.iter().map(|node| cluster.engine(node)).collect();
-    cluster.spec.options = vec!["snapshotCount: 20000".to_owned()];
+    cluster.spec.options = vec![patient, "snapshotCount: 20000".to_owned()];
     cluster.write_spec();
     eventually("every member to run with the new option", SOON, || {
         for (node, former) in names.iter().zip(&former) {
@@ -258,7 +263,7 @@ fn an_address_that_another_live_member_has_is_refused_while_running() {
     cluster.spec.nodes[1].1 = first;
     cluster.write_spec();
     throughout("the members, as a swap is refused", Duration::from_secs(5), || {
-        let list = cluster.list()?;
+        let list = cluster.answered();
         let same = list.members.iter().all(|member| before.values().any(|it| it == member));
         if !same {
             return Err(format!("{list:#?}"));
@@ -266,8 +271,10 @@ fn an_address_that_another_live_member_has_is_refused_while_running() {
         let all_run = engines.iter().all(|engine| engine.is_alive());
         if all_run { Ok(()) } else { Err("a member was stopped for it".to_owned()) }
     });
-    let (code, report) = cluster.status();
-    assert_eq!(code, Some(3), "{report:#?}");
+    eventually("status to say that not all is as declared", SOON, || {
+        let (code, report) = cluster.try_status()?;
+        if code == Some(3) { Ok(()) } else { Err(format!("{code:?} {report:#?}")) }
+    });
     cluster.spec = spec;
     cluster.write_spec();
     assert_eq!(cluster.healed(), before);

@@ -21,6 +21,9 @@ use super::writer::{PREFIX, Writer, Written, value_of};
 /// failed.
 pub(crate) const SOON: Duration = Duration::from_mins(2);
 
+/// A remediation delay that is over before any test has looked on for long.
+pub(crate) const HASTY: &str = "unhealthySeconds: 3";
+
 /// A cluster that one test owns.
 pub(crate) struct Cluster {
     pub(crate) spec: Spec,
@@ -63,6 +66,18 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn ready(count: u8) -> Cluster {
         let cluster = Cluster::declared(count);
+        cluster.up();
+        cluster.healed();
+        cluster
+    }
+
+    /// As [`Cluster::ready`], with a remediation delay that is soon over: for a test that waits for
+    /// longer than that.
+    #[track_caller]
+    pub(crate) fn hasty(count: u8) -> Cluster {
+        let mut cluster = Cluster::declared(count);
+        cluster.spec.remediation = vec![HASTY.to_owned()];
+        cluster.write_spec();
         cluster.up();
         cluster.healed();
         cluster
@@ -201,10 +216,16 @@ impl Cluster {
         wire::vouched_list(&self.endpoints())
     }
 
+    /// The same, as soon as a quorum answers: a busy machine may hold an election at any time.
+    #[track_caller]
+    pub(crate) fn answered(&self) -> List {
+        eventually("a quorum to answer", SOON, || self.list())
+    }
+
     /// The members by node name, of a cluster that answers.
     #[track_caller]
     pub(crate) fn members(&self) -> BTreeMap<String, Member> {
-        let list = eventually("a quorum to answer", SOON, || self.list());
+        let list = self.answered();
         list.members.into_iter().map(|member| (member.name.clone(), member)).collect()
     }
 
@@ -343,9 +364,10 @@ impl Cluster {
         assert!(!written.acked.is_empty(), "nothing was written, so nothing was tested");
         let members = self.healed();
         let endpoints: Vec<_> = members.keys().map(|node| self.spec.client_url(node)).collect();
-        let revisions = endpoints.iter().map(|it| wire::status(it).map(|status| status.revision));
-        let revision = revisions.max_by_key(|it| it.clone().unwrap_or(0));
-        let revision = revision.expect("there are members").expect("each has just answered");
+        // Of every member: the only one that has all may be the one that is slow to answer.
+        let status = |it: &String| eventually("a member's revision", SOON, || wire::status(it));
+        let revision = endpoints.iter().map(|it| status(it).revision).max();
+        let revision = revision.expect("there are members");
         let mut hashes = BTreeMap::new();
         for endpoint in &endpoints {
             let hash = eventually("a member to have applied everything", SOON, || {
@@ -383,12 +405,26 @@ impl Cluster {
     pub(crate) fn etcdctl(&self, api: u8, args: &[&str]) -> Ran {
         etcdctl(api, &self.endpoints(), args)
     }
+
+    /// What etcdctl prints, of a command that may be given again: a busy machine may hold an
+    /// election at any time, during which none succeeds.
+    #[track_caller]
+    pub(crate) fn etcdctl_says(&self, api: u8, args: &[&str]) -> String {
+        eventually(&format!("etcdctl {args:?}"), SOON, || {
+            let ran = self.etcdctl(api, args);
+            if ran.code == Some(0) { Ok(ran.stdout) } else { Err(format!("{ran:#?}")) }
+        })
+    }
 }
 
-/// Runs an unmodified etcdctl.
+/// Runs an unmodified etcdctl, with more patience than its five seconds.
 pub(crate) fn etcdctl(api: u8, endpoints: &[String], args: &[&str]) -> Ran {
     let endpoints = endpoints.join(",");
     let mut all = vec!["--endpoints", endpoints.as_str()];
+    all.extend(match api {
+        2 => ["--timeout=30s", "--total-timeout=30s"],
+        _ => ["--dial-timeout=30s", "--command-timeout=30s"],
+    });
     all.extend(args);
     Ran::with_env("etcdctl", &all, &[("ETCDCTL_API", &api.to_string())])
 }

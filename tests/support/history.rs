@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::wire::{List, block_on, channel, local_list, spawn};
+use super::cluster::SOON;
+use super::wait::eventually;
+use super::wire::{List, block_on, channel, local_list, spawn, vouched_list};
 
 /// What the list said of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,26 +26,34 @@ type State = BTreeMap<u64, Listed>;
 
 /// A watch on the list; [`History::stop`] tells what was seen.
 pub(crate) struct History {
+    endpoints: Vec<String>,
     states: Arc<Mutex<Vec<State>>>,
     stop: Arc<AtomicBool>,
     task: Option<JoinHandle<()>>,
 }
 
 impl History {
-    /// Asks these endpoints in turn, many times a second.
+    /// Asks these endpoints in turn, many times a second; the first answer is there on return,
+    /// before the test breaks anything.
+    #[track_caller]
     pub(crate) fn start(endpoints: &[String]) -> History {
         let states: Arc<Mutex<Vec<State>>> = Arc::default();
+        note(&states, &eventually("a first look", SOON, || vouched_list(endpoints)));
         let stop = Arc::new(AtomicBool::new(false));
         let task = spawn(watch(endpoints.to_vec(), Arc::clone(&states), Arc::clone(&stop)));
-        History { states, stop, task: Some(task) }
+        History { endpoints: endpoints.to_vec(), states, stop, task: Some(task) }
     }
 
-    /// The states seen, in the order in which the cluster went through them.
+    /// The states seen, in the order in which the cluster went through them; the last one is what
+    /// a quorum vouches for now, which the endpoint that was followed may not have heard yet.
+    #[track_caller]
     pub(crate) fn stop(mut self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(task) = self.task.take() {
             block_on(task).expect("the watch does not panic");
         }
+        let last = eventually("a last look", SOON, || vouched_list(&self.endpoints));
+        note(&self.states, &last);
         Seen(std::mem::take(&mut *self.states.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 }

@@ -49,7 +49,8 @@ impl LoneEtcd {
         let channel = Endpoint::from_shared(client).unwrap().connect_lazy();
         let etcd = LoneEtcd { process, _home: home, channel };
         let mut kv = KvClient::new(etcd.channel.clone());
-        for _ in 0..300 {
+        // A minute: a disk that others keep busy makes a start long.
+        for _ in 0..1200 {
             let any = RangeRequest { key: "k".into(), ..RangeRequest::default() };
             if kv.range(any).await.is_ok() {
                 return etcd;

@@ -11,6 +11,9 @@ pub(crate) use rustix::process::Signal;
 
 use super::wait::eventually;
 
+/// How long a killed process may take to be gone: it may hang in a write to a busy disk.
+const GONE: Duration = Duration::from_mins(1);
+
 /// A process, told apart from a later one with the same number by when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Process {
@@ -44,7 +47,7 @@ impl Process {
     /// `kill -9`, and waits until it is gone.
     pub(crate) fn kill_9(self) {
         self.signal(Signal::KILL);
-        eventually("a killed process to be gone", Duration::from_secs(10), || {
+        eventually("a killed process to be gone", GONE, || {
             if self.is_alive() { Err(format!("{self:?} is still there")) } else { Ok(()) }
         });
     }
@@ -90,6 +93,19 @@ pub(crate) fn all_of(dir: &Path) -> Vec<Process> {
         })
         .filter_map(Process::of)
         .collect()
+}
+
+/// `kill -9` of every process of [`all_of`], and of those that these start meanwhile; waits until
+/// all are gone.
+#[track_caller]
+pub(crate) fn kill_all_of(dir: &Path) {
+    eventually("killed processes to be gone", GONE, || {
+        let left = all_of(dir);
+        for process in &left {
+            process.signal(Signal::KILL);
+        }
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?} are still there")) }
+    });
 }
 
 /// True if the argument is `dir`, something below it, or an option set to either.
@@ -146,7 +162,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// Runs to its end, at most half a minute.
+    /// Runs to its end, at most two minutes: some of them wait for a whole replacement.
     pub(crate) fn of(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Ran {
         Ran::with_env(program, args, &[])
     }
@@ -158,7 +174,7 @@ impl Ran {
         env: &[(&str, &str)],
     ) -> Ran {
         let mut command = Command::new("timeout");
-        command.args(["-k", "1", "30"]).arg(program).args(args).envs(env.iter().copied());
+        command.args(["-k", "1", "120"]).arg(program).args(args).envs(env.iter().copied());
         let output = command.output().expect("coreutils' timeout can be started");
         Ran {
             code: output.status.code(),

@@ -63,14 +63,15 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    /// `count` nodes, etcd1 and so on, with a remediation delay that a test can wait for.
+    /// `count` nodes, etcd1 and so on, with a remediation delay that a test can wait for, and that
+    /// no member is silent for only because the machine is busy.
     pub(crate) fn of(count: u8, addresses: &Addresses) -> Spec {
         Spec {
             name: "scenario".to_owned(),
             nodes: (1..=count).map(|at| (format!("etcd{at}"), addresses.host(at))).collect(),
             client_ports: vec![2379],
             options: Vec::new(),
-            remediation: vec!["unhealthySeconds: 3".to_owned()],
+            remediation: vec!["unhealthySeconds: 10".to_owned()],
         }
     }
 

@@ -72,14 +72,25 @@ pub(crate) struct Status {
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// For what goes through the whole store.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
+
 async fn ask<T>(
     endpoint: &str,
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
 ) -> Result<T, String> {
-    match tokio::time::timeout(PATIENCE, call).await {
+    ask_for(PATIENCE, endpoint, call).await
+}
+
+async fn ask_for<T>(
+    patience: Duration,
+    endpoint: &str,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(patience, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(format!("{endpoint}: {:?} {}", status.code(), status.message())),
-        Err(_) => Err(format!("{endpoint}: no answer in {PATIENCE:?}")),
+        Err(_) => Err(format!("{endpoint}: no answer in {patience:?}")),
     }
 }
 
@@ -187,6 +198,7 @@ pub(crate) fn local_keys(
 pub(crate) fn hash_kv(endpoint: &str, revision: i64) -> Result<(u32, i64), String> {
     let mut client = pb::maintenance_client::MaintenanceClient::new(channel(endpoint));
     let request = pb::HashKvRequest { revision };
-    let answer = block_on(async { ask(endpoint, client.hash_kv(request)).await })?;
+    let call = async { ask_for(LONG_PATIENCE, endpoint, client.hash_kv(request)).await };
+    let answer = block_on(call)?;
     Ok((answer.hash, answer.compact_revision))
 }

@@ -1,7 +1,7 @@
 //! A client that writes all the time and remembers what it was promised.
 //!
 //! Every write has a key of its own. As etcd's clients do not repeat a write that may have been
-//! sent, the writer does: on any error it goes on to the next endpoint with the same key, for five
+//! sent, the writer does: on any error it goes on to the next endpoint with the same key, for fifteen
 //! seconds. A write fails when nobody acknowledged it by then.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,11 +14,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
+use super::cluster::SOON;
 use super::wait::{eventually, now};
 use super::wire::{block_on, channel, spawn};
 
-/// After this long without an acknowledgement, a write has failed.
-const GIVE_UP: Duration = Duration::from_secs(5);
+/// After this long without an acknowledgement, a write has failed. An election takes a second or
+/// two; on a machine that others keep busy it may take several times that.
+const GIVE_UP: Duration = Duration::from_secs(15);
 /// How long one endpoint may take; a frozen one never answers.
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// Between two attempts at one write.
@@ -134,7 +136,7 @@ impl Writer {
     #[track_caller]
     pub(crate) fn goes_on(&self, more: usize) {
         let wanted = self.acked() + more;
-        eventually(&format!("{more} more writes"), Duration::from_secs(20), || {
+        eventually(&format!("{more} more writes"), SOON, || {
             let acked = self.acked();
             if acked < wanted { Err(format!("{acked} of {wanted}")) } else { Ok(()) }
         });

@@ -121,7 +121,7 @@ async fn bad_frames_from_a_peer_are_a_typed_loss_of_its_connection() {
 
 #[tokio::test]
 async fn what_is_no_http_is_hung_up_on() {
-    let quick = Limits { greeting: Duration::from_millis(300), ..limits() };
+    let quick = Limits { greeting: Duration::from_secs(1), ..limits() };
     let port = Port::with(House::new(identity(2)), quick, None).await;
     let peer = peers(1).peer(&port.address());
     let long_header = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(1 << 20));
@@ -142,14 +142,16 @@ async fn what_is_no_http_is_hung_up_on() {
         let mut raw = Raw::connect(port.at).await;
         raw.send(bytes).await;
         raw.until_closed().await;
-        assert!(now().since(began) < Duration::from_secs(2), "{bytes:?}");
+        assert!(now().since(began) < LONG / 3, "{bytes:?}");
         assert_eq!(peer.call(ECHO, b"undisturbed", LONG).await.unwrap(), "undisturbed");
     }
 }
 
 #[tokio::test]
 async fn a_thousand_half_open_connections_keep_no_peer_out() {
-    let port = Port::new(2).await;
+    // None of them goes because its time is over.
+    let slow = Limits { greeting: 10 * LONG, ..limits() };
+    let port = Port::with(House::new(identity(2)), slow, None).await;
     let mut idle = Vec::new();
     for n in 0..1000 {
         let mut raw = Raw::connect(port.at).await;
@@ -162,12 +164,11 @@ async fn a_thousand_half_open_connections_keep_no_peer_out() {
     let peers = peers(1);
     let peer = peers.peer(&port.address());
     assert_eq!(peer.call(ECHO, b"in", LONG).await.unwrap(), "in");
-    assert!(now().since(began) < Duration::from_secs(1), "{:?}", now().since(began));
+    assert!(now().since(began) < LONG / 3, "{:?}", now().since(began));
     // Only so many are kept, the newest.
-    let most = limits().half_open;
-    for (n, raw) in idle.iter_mut().enumerate() {
-        let closed = tokio::time::timeout(Duration::from_millis(1), raw.until_closed()).await;
-        assert!(closed.is_ok() || n >= 1000 - most, "{n} is still open");
+    let gone = idle.len() - limits().half_open;
+    for raw in &mut idle[..gone] {
+        raw.until_closed().await;
     }
     // And a flood that goes on does not matter to those who are in.
     let flood = tokio::spawn(async move {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use quorate::clock::Clock;
 use quorate::cluster::MemberId;
-use quorate::node::transport::{Address, CallError, LinkError};
+use quorate::node::transport::{Address, CallError, Limits, LinkError, Peers};
 use tokio::net::TcpListener;
 
+use crate::ports::free_port;
 use crate::support::*;
 
 #[tokio::test]
@@ -37,7 +39,7 @@ async fn a_peer_that_comes_back_is_connected_to_again() {
         );
     }
     assert_eq!(hearing.connected_since(id), None);
-    assert!(now().since(before) < Duration::from_secs(2));
+    assert!(now().since(before) < LONG / 3);
 
     let _port = Port::with(House::new(identity(2)), limits(), Some(at)).await;
     // The call waits for the next attempt.
@@ -74,7 +76,8 @@ async fn a_frozen_peer_costs_its_own_calls_their_time_and_others_nothing() {
         }
     });
     let peers = peers(1);
-    let limit = Duration::from_millis(300);
+    // Less than the silence after which it is given up, and enough to be greeted in.
+    let limit = limits().silence / 2;
     let mut stuck = Vec::new();
     for (id, url) in [(3, &urls[0]), (4, &urls[1])] {
         let address = Address { id: MemberId(id), urls: vec![url.clone()], incarnation: None };
@@ -93,7 +96,8 @@ async fn a_frozen_peer_costs_its_own_calls_their_time_and_others_nothing() {
     for n in 0..200_u8 {
         peer.call(ECHO, &[n], LONG).await.unwrap();
     }
-    assert!(now().since(began) < Duration::from_secs(2), "{:?}", now().since(began));
+    // Behind those that are stuck, each would take as long as one of them.
+    assert!(now().since(began) < LONG / 3, "{:?}", now().since(began));
     for stuck in stuck {
         let (id, error) = stuck.await.unwrap();
         match error {
@@ -122,9 +126,9 @@ async fn an_idle_connection_is_kept_by_pings_and_a_silent_caller_is_given_up() {
     let since = peers.hearing().connected_since(MemberId(2));
     let mut raw = Raw::connect(port.at).await;
     raw.greet(identity(5), 2, quorate::node::transport::Lane::Calls).await;
+    let began = now();
     raw.call(1, b"x").await;
     assert_eq!(raw.frame().await.unwrap().unwrap().body, "x");
-    let began = now();
     raw.until_closed().await;
     assert!(now().since(began) >= limits().silence);
     tokio::time::sleep(limits().silence).await;
@@ -137,13 +141,15 @@ async fn an_idle_connection_is_kept_by_pings_and_a_silent_caller_is_given_up() {
 #[tokio::test]
 async fn urls_are_tried_in_turn_and_a_new_address_is_taken_over_at_once() {
     let (old, new) = (Port::new(2).await, Port::new(2).await);
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let dead = format!("127.0.0.1:{}", free_port("127.0.0.1"));
     let mut address = Address {
         id: MemberId(2),
         urls: vec![format!("http://{dead}"), old.url()],
         incarnation: None,
     };
-    let peers = peers(1);
+    // After a failure there is a wait that a busy machine does not miss.
+    let slow = Limits { backoff: (LONG / 2, LONG / 2), ..limits() };
+    let peers = Peers::new(identity(1), slow, Clock);
     let peer = peers.peer(&address);
     peer.call(ECHO, b"old", LONG).await.unwrap();
     let held = tokio::spawn({
@@ -162,9 +168,6 @@ async fn urls_are_tried_in_turn_and_a_new_address_is_taken_over_at_once() {
     address.urls = vec![format!("http://{dead}")];
     let peer = peers.peer(&address);
     while peer.call(ECHO, b"", LONG).await.is_ok() {}
-    for _ in 0..8 {
-        peer.call(ECHO, b"", LONG).await.unwrap_err();
-    }
     let waiting = tokio::spawn(async move { peer.call(ECHO, b"along", LONG).await });
     tokio::time::sleep(Duration::from_millis(20)).await;
     address.urls = vec![new.url()];
@@ -188,11 +191,12 @@ async fn restarts_under_load_lose_calls_but_never_mix_or_forget_them() {
             let (peer, over) = (peers.peer(&address), std::sync::Arc::clone(&over));
             tokio::spawn(async move {
                 let (mut done, mut lost) = (0_u32, 0_u32);
-                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                // However slow the machine is, each is answered now that the port stays.
+                while !over.load(std::sync::atomic::Ordering::Relaxed) || done < 30 {
                     let mut body = vec![2; 100 + n as usize * 1000];
                     body[1..5].copy_from_slice(&n.to_le_bytes());
                     body[5..9].copy_from_slice(&done.to_le_bytes());
-                    match peer.call(LATER, &body, Duration::from_secs(5)).await {
+                    match peer.call(LATER, &body, LONG).await {
                         Ok(answer) => {
                             assert_eq!(answer, body);
                             done += 1;

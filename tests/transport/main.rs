@@ -9,5 +9,7 @@ mod calls;
 mod greeting;
 mod lost;
 mod pages;
+#[path = "../support/ports.rs"]
+mod ports;
 mod speed;
 mod support;

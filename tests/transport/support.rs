@@ -19,8 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
+use super::ports;
+
 /// Long enough for anything that is to happen.
-pub const LONG: Duration = Duration::from_secs(10);
+pub const LONG: Duration = Duration::from_secs(30);
 
 /// Gives the body back.
 pub const ECHO: u8 = 1;
@@ -41,9 +43,15 @@ pub fn identity(member: u64) -> Identity {
     }
 }
 
-/// Limits that make a test short.
+/// Limits that make a test short, and yet do not end what is only slow: on a busy machine a test
+/// may not have its turn for a good part of a second.
 pub fn limits() -> Limits {
-    Limits { silence: Duration::from_millis(600), ..Limits::default() }
+    Limits {
+        silence: Duration::from_secs(4),
+        dial: Duration::from_secs(10),
+        drain: Duration::from_secs(10),
+        ..Limits::default()
+    }
 }
 
 pub fn peers(member: u64) -> Peers {
@@ -153,7 +161,8 @@ impl Port {
     }
 
     pub async fn with(house: Arc<House>, limits: Limits, at: Option<SocketAddr>) -> Port {
-        let at = at.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
+        // One that is left for a moment must not be taken by anybody's outgoing connection.
+        let at = at.unwrap_or_else(|| ([127, 0, 0, 1], ports::free_port("127.0.0.1")).into());
         let listener = TcpListener::bind(at).await.unwrap();
         let at = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

@@ -28,19 +28,24 @@ impl Records for Nowhere {
 
 const WATCHES: usize = 10_000;
 const PUTS: usize = 20_000;
+/// Puts that are measured together.
+const SOME: usize = 1000;
 
 fn key(n: usize) -> String {
     format!("/registry/pods/{:05}", n % WATCHES)
 }
 
-/// Seconds that telling of all changes takes.
+/// Tells of all changes; what some of them take when nobody else has the machine meanwhile.
 fn tell(hub: &Hub, changes: &[Change]) -> Duration {
-    #[allow(clippy::disallowed_methods, reason = "a measurement")]
-    let begun = Instant::now();
-    for change in changes {
-        hub.applied(std::slice::from_ref(change), change.record.revision.main);
-    }
-    begun.elapsed()
+    let tell = |some: &[Change]| {
+        #[allow(clippy::disallowed_methods, reason = "a measurement")]
+        let begun = Instant::now();
+        for change in some {
+            hub.applied(std::slice::from_ref(change), change.record.revision.main);
+        }
+        begun.elapsed()
+    };
+    changes.chunks(SOME).map(tell).min().unwrap()
 }
 
 #[test]
@@ -69,7 +74,7 @@ fn ten_thousand_watches_of_their_own_keys_cost_a_put_what_one_does() {
             changes.extend(txn.commit());
         }
         let took = tell(&hub, &changes);
-        println!("{what}: {} ns a put", took.as_nanos() / PUTS as u128);
+        println!("{what}: {} ns a put", took.as_nanos() / SOME as u128);
         costs.push(took);
         let mut events = 0;
         for feed in &mut feeds {
@@ -81,7 +86,7 @@ fn ten_thousand_watches_of_their_own_keys_cost_a_put_what_one_does() {
         assert_eq!(hub.figures().lagging, 0);
     }
     // O(watches) would be thousands of times as much; a machine under load is not.
-    let limit = (costs[0] * 100).max(Duration::from_secs(1));
+    let limit = (costs[0] * 100).max(Duration::from_millis(50));
     assert!(costs[1] < limit && costs[2] < limit, "{costs:?}");
     let all = KeyRange::From("".into());
     assert_eq!(store.range(&all, 0, 1, false).unwrap().count, i64::try_from(WATCHES).unwrap());

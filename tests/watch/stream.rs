@@ -319,15 +319,21 @@ async fn progress_is_told_by_itself_to_those_who_ask_for_it_and_hear_nothing() {
     let served = Served::start_with(Options::default(), Limits::default(), interval).await;
     served.put("other", "");
     let mut stream = served.watch().await;
-    stream.created(WatchCreateRequest { progress_notify: true, ..watch("a") }).await;
     stream.created(watch("a")).await;
+    stream.created(WatchCreateRequest { progress_notify: true, ..watch("a") }).await;
     for _ in 0..2 {
         let answer = stream.next().await;
-        assert_eq!((answer.watch_id, revision(&answer), answer.events.len()), (0, 2, 0));
+        assert_eq!((answer.watch_id, revision(&answer), answer.events.len()), (1, 2, 0));
     }
     served.put("other", "");
-    let answer = stream.next().await;
-    assert_eq!((answer.watch_id, revision(&answer)), (0, 3));
+    let mut answer = stream.next().await;
+    for _ in 0..20 {
+        // On a busy machine more than one may have been on the way.
+        if revision(&answer) == 2 {
+            answer = stream.next().await;
+        }
+    }
+    assert_eq!((answer.watch_id, revision(&answer)), (1, 3));
 }
 
 #[tokio::test]
@@ -367,7 +373,7 @@ async fn watches_outlive_the_requests_and_are_counted_until_their_stream_ends() 
     assert_eq!((figures.streams, figures.watches, figures.lagging), (1, 2, 0));
     assert_eq!(served.metrics.events.get(), 2);
     drop(stream);
-    for _ in 0..300 {
+    for _ in 0..1500 {
         if served.hub.figures().streams == 0 {
             break;
         }
