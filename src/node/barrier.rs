@@ -9,9 +9,10 @@
 //! ```
 //!
 //! A node leaves the barrier, and starts its engine as `new`, once it has agreed and has heard
-//! `agreed` from every other node, or finds the engine of the very cluster they found on its
-//! port. So no engine starts before every listed node has said that it is empty, and a node that
-//! comes back with an emptied disk finds engines, not founders, and is refused.
+//! `agreed` from every other node, or finds an engine of the very cluster they found: that one has
+//! heard it from all. So no engine starts before every listed node has said that it is empty, and a
+//! node that comes back with an emptied disk finds engines, not founders, and is refused; the
+//! others do not wait for it.
 //!
 //! To agree is a promise that outlives the process: it is written down first, and kept until the
 //! engine has started. A node that was killed in between has not run yet, whoever runs by now, and
@@ -121,6 +122,7 @@ pub async fn pass(
 
     let mut heard: BTreeMap<&str, Phase> = BTreeMap::new();
     let mut agreed = has_promised;
+    let mut is_founded = false;
     let mut promise = Some(promise).filter(|_| !has_promised);
     loop {
         let asked =
@@ -130,10 +132,8 @@ pub async fn pass(
                 Heard::Word(phase) => {
                     heard.insert(url, phase);
                 }
-                // It can only have left after it had heard us agree.
-                Heard::Engine if agreed => {
-                    heard.insert(url, Phase::Agreed);
-                }
+                // It can only have left after it had heard everybody agree.
+                Heard::Engine if agreed => is_founded = true,
                 Heard::Engine => return Err(already(founders, url).await),
                 // An `agreed` once heard holds; one that was only empty may be gone for good.
                 Heard::Nothing if heard.get(url.as_str()) == Some(&Phase::Agreed) => {}
@@ -141,6 +141,9 @@ pub async fn pass(
                     heard.remove(url.as_str());
                 }
             }
+        }
+        if is_founded {
+            break;
         }
         if heard.len() == founders.others.len() {
             if let Some(promise) = promise.take() {
