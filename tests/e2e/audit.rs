@@ -16,9 +16,13 @@ use super::operator::NAME;
 type Right = (String, String, String);
 
 /// Granted although no call ever shows it: each with the reason.
-const UNSEEN: [(&str, &str, &str); 1] = [
+const UNSEEN: [(&str, &str, &str); 4] = [
     // Asked for by the admission of owner references that block deletion, inside of another call.
     ("quorate.dev", "etcdclusters/finalizers", "update"),
+    // Asked for inside of a patch that applies what is not there yet.
+    ("", "services", "create"),
+    ("", "serviceaccounts", "create"),
+    ("policy", "poddisruptionbudgets", "create"),
 ];
 
 /// The log, from some moment on.

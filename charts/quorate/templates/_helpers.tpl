@@ -41,10 +41,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "quorate.rules" -}}
 - apiGroups: [quorate.dev]
   resources: [etcdclusters]
-  verbs: [get, list, watch, patch, update]
+  verbs: [get, list, watch, patch]
 - apiGroups: [quorate.dev]
   resources: [etcdclusters/status]
-  verbs: [patch, update]
+  verbs: [update]
 - apiGroups: [quorate.dev]
   # Owner references that block deletion ask for this where that admission is on.
   resources: [etcdclusters/finalizers]
@@ -59,14 +59,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   # Immutable, one for each incarnation: never patched.
   resources: [configmaps]
-  verbs: [get, list, watch, create, delete]
+  verbs: [list, create, delete]
 - apiGroups: [""]
-  # Deleted with their cluster, through the owner reference.
+  # Applied, which asks for both; deleted with their cluster, through the owner reference.
   resources: [services, serviceaccounts]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, create, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
