@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, HOST};
+use hyper::header::{CONNECTION, HOST, IF_NONE_MATCH};
+use hyper::http::HeaderName;
 use hyper::{HeaderMap, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -20,6 +21,8 @@ use crate::cluster::{ClusterId, Member, MemberId, Role};
 
 /// The largest body that is read; a longer one is a [`ClientError::BadAnswer`].
 pub const MAX_BODY: usize = 1 << 20;
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// A member's local list, as its peer port tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ struct WireVersion {
 /// [`ClientError::Unreachable`], [`ClientError::Timeout`], or [`ClientError::BadAnswer`] when
 /// something other than an etcd member listens there.
 pub async fn members(peer_url: &str, timeout: Duration) -> Result<PeerMembers, ClientError> {
-    let call = Call { what: "members by the peer port", url: under(peer_url, "members") };
+    let call = Call::new("members by the peer port", under(peer_url, "members"));
     let answer = call.run(timeout).await?;
     let members: Vec<WireMember> = call.json(&answer)?;
     let cluster = answer
@@ -98,7 +101,7 @@ pub async fn members(peer_url: &str, timeout: Duration) -> Result<PeerMembers, C
 ///
 /// As [`members`].
 pub async fn version(peer_url: &str, timeout: Duration) -> Result<Version, ClientError> {
-    let call = Call { what: "version by the peer port", url: under(peer_url, "version") };
+    let call = Call::new("version by the peer port", under(peer_url, "version"));
     let version: WireVersion = call.json(&call.run(timeout).await?)?;
     let agreed = !matches!(version.etcdcluster.as_str(), "" | "not_decided");
     Ok(Version { server: version.etcdserver, cluster: agreed.then_some(version.etcdcluster) })
@@ -111,7 +114,7 @@ pub async fn version(peer_url: &str, timeout: Duration) -> Result<Version, Clien
 ///
 /// As [`members`].
 pub async fn is_upstream(peer_url: &str, timeout: Duration) -> Result<bool, ClientError> {
-    let call = Call { what: "raft's probe by the peer port", url: under(peer_url, "raft/probing") };
+    let call = Call::new("raft's probe by the peer port", under(peer_url, "raft/probing"));
     match call.run(timeout).await?.status {
         200 => Ok(true),
         404 => Ok(false),
@@ -127,7 +130,25 @@ pub async fn is_upstream(peer_url: &str, timeout: Duration) -> Result<bool, Clie
 /// [`ClientError::Interrupted`], and [`ClientError::BadAnswer`] for what is not HTTP/1 or has
 /// more than [`MAX_BODY`] bytes.
 pub async fn get(url: &str, timeout: Duration) -> Result<HttpAnswer, ClientError> {
-    Call { what: "GET", url: url.to_owned() }.run(timeout).await
+    Call::new("GET", url.to_owned()).run(timeout).await
+}
+
+/// The same of a page that has an `ETag`, once it is another than `known`: `None` if it still is
+/// that one after `wait` (RFC 7240 §4.3).
+///
+/// # Errors
+///
+/// As [`get`].
+pub async fn news(
+    url: &str,
+    known: &str,
+    wait: Duration,
+    timeout: Duration,
+) -> Result<Option<HttpAnswer>, ClientError> {
+    let headers = [(IF_NONE_MATCH, known.to_owned()), (PREFER, format!("wait={}", wait.as_secs()))];
+    let call = Call { headers: headers.to_vec(), ..Call::new("GET what is new", url.to_owned()) };
+    let answer = call.run(wait + timeout).await?;
+    Ok((answer.status != 304).then_some(answer))
 }
 
 fn under(peer_url: &str, path: &str) -> String {
@@ -138,9 +159,14 @@ fn under(peer_url: &str, path: &str) -> String {
 struct Call {
     what: &'static str,
     url: String,
+    headers: Vec<(HeaderName, String)>,
 }
 
 impl Call {
+    fn new(what: &'static str, url: String) -> Call {
+        Call { what, url, headers: Vec::new() }
+    }
+
     async fn run(&self, timeout: Duration) -> Result<HttpAnswer, ClientError> {
         tokio::time::timeout(timeout, self.exchange()).await.unwrap_or_else(|_| {
             Err(ClientError::Timeout {
@@ -161,9 +187,12 @@ impl Call {
             .await
             .map_err(|error| self.unreachable(error))?;
         let path = uri.path_and_query().map_or("/", |it| it.as_str());
-        let request = Request::get(path)
-            .header(HOST, authority.as_str())
-            .header(CONNECTION, "close")
+        let request =
+            Request::get(path).header(HOST, authority.as_str()).header(CONNECTION, "close");
+        let request = self
+            .headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(name, value))
             .body(Empty::<Bytes>::new())
             .map_err(|error| self.unreachable(error))?;
 

@@ -3,12 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::unfold;
+use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::controller::{Action, Controller};
@@ -17,7 +18,9 @@ use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::Mutex as TurnLock;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Mutex as TurnLock, broadcast};
+use tokio::task::JoinHandle;
 
 use super::events::Events;
 use super::metrics::Metrics;
@@ -25,7 +28,7 @@ use super::{Clients, Options};
 use crate::clock::Clock;
 use crate::cluster::spec::DeletionPolicy;
 use crate::execute::pods::resource::ClusterObject;
-use crate::execute::pods::{CLUSTER, Pods, PodsError, SPEC_REFUSED};
+use crate::execute::pods::{CLUSTER, Pods, PodsError, SPEC_REFUSED, Words};
 use crate::execute::{self, Outcome, Turn};
 use crate::plan::Step;
 
@@ -38,11 +41,15 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 const SOON: Duration = Duration::from_millis(500);
 /// While all is well: a data dir that was deleted shows in no watch (safety 10).
 const QUIET: Duration = Duration::from_secs(2);
+/// The same, while nodes that have something to say are heard at once.
+const LISTENING: Duration = Duration::from_secs(5);
 /// While a person is needed, or has said to wait.
 const BLOCKED: Duration = Duration::from_secs(3);
 /// The longest pause after errors: an API server that is overloaded is left alone for that long,
 /// and a cluster unattended for no longer.
 const LONGEST: Duration = Duration::from_secs(10);
+/// Clusters with news that are not taken up yet; what is more waits for their next turn.
+const NEWS: usize = 1024;
 /// After what another try will not mend.
 const MUCH_LATER: Duration = Duration::from_secs(60);
 
@@ -82,8 +89,10 @@ struct Context {
     metrics: Arc<Metrics>,
     events: Events,
     clusters: Mutex<HashMap<String, Arc<TurnLock<Cluster>>>>,
-    /// Those of whose pods or volumes a watch has told something.
+    /// Those of whose pods or volumes a watch has told something, or a node.
     heard: Mutex<HashSet<String>>,
+    /// Those of which a node has.
+    news: broadcast::Sender<ObjectRef<ClusterObject>>,
 }
 
 /// What is kept of a cluster between its turns; all of it may be lost at any time.
@@ -96,6 +105,43 @@ struct Cluster {
     failures: u32,
     /// Its last turn found all as wanted.
     is_quiet: bool,
+    /// Waits for its nodes to say something new.
+    ear: Option<Ear>,
+}
+
+/// Waits for nodes to say something other than these words, until it is dropped.
+struct Ear {
+    words: Words,
+    task: JoinHandle<()>,
+}
+
+impl Ear {
+    /// Listens on, or anew if it has heard something or other words are known by now.
+    fn listen(
+        ear: Option<Ear>,
+        words: &Words,
+        object: &ClusterObject,
+        context: &Arc<Context>,
+    ) -> Ear {
+        if let Some(ear) = ear.filter(|it| it.words == *words && !it.task.is_finished()) {
+            return ear;
+        }
+        let (key, cluster) = (key(object), ObjectRef::from(object));
+        let (context, until_news) = (Arc::clone(context), words.clone().until_news());
+        let task = tokio::spawn(async move {
+            until_news.await;
+            context.heard.lock().insert(key);
+            // Nobody is there to hear it only while all ends.
+            let _ = context.news.send(cluster);
+        });
+        Ear { words: words.clone(), task }
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Looks after the clusters until `until` says so; turns that have begun are ended first.
@@ -112,6 +158,7 @@ pub(super) async fn run(
         metrics,
         clusters: Mutex::default(),
         heard: Mutex::default(),
+        news: broadcast::Sender::new(NEWS),
     });
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let namespaces: Vec<Option<&String>> = if options.namespaces.is_empty() {
@@ -144,13 +191,32 @@ async fn watch(
     stopped: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let ours = watcher::Config::default().labels(CLUSTER);
+    let here = namespace.cloned();
+    let news = news(context.news.subscribe())
+        .filter(move |it| ready(here.is_none() || it.namespace == here));
     Controller::new(api::<ClusterObject>(kube, namespace), watcher::Config::default())
         .watches(api::<Pod>(kube, namespace), ours.clone(), told(Arc::clone(&context)))
         .watches(api::<PersistentVolumeClaim>(kube, namespace), ours, told(Arc::clone(&context)))
+        .reconcile_on(news)
         .graceful_shutdown_on(stopped)
         .run(reconcile, on_error, context)
-        .for_each(|_| std::future::ready(()))
+        .for_each(|_| ready(()))
         .await;
+}
+
+/// The clusters that nodes have news of.
+fn news(
+    told: broadcast::Receiver<ObjectRef<ClusterObject>>,
+) -> impl Stream<Item = ObjectRef<ClusterObject>> {
+    unfold(told, |mut told| async move {
+        loop {
+            match told.recv().await {
+                Ok(cluster) => return Some((cluster, told)),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    })
 }
 
 fn api<K>(kube: &kube::Client, namespace: Option<&String>) -> Api<K>
@@ -190,6 +256,7 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
     // Before anything is read: what is told from here on counts for the next turn.
     let is_heard = context.heard.lock().remove(&key);
     let was_quiet = std::mem::take(&mut cluster.is_quiet);
+    let ear = cluster.ear.take();
     if object.metadata.deletion_timestamp.is_some() {
         clean_up(&object, &context).await?;
         context.clusters.lock().remove(&key);
@@ -213,9 +280,11 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
     context.metrics.turn(&key, Clock.monotonic().since(begun), &turned);
     let turned = turned?;
     let is_quiet = turned.as_ref().is_some_and(is_done);
+    let words = pods.words().filter(|_| is_quiet);
+    let ear = words.map(|words| Ear::listen(ear, words, pods.object(), &context));
     let action = match turned {
         Some(turn) => {
-            let next = pause(&turn, pods.object());
+            let next = pause(&turn, pods.object(), ear.is_some());
             context.metrics.show(&key, pods);
             context.events.tell(pods.object(), &turn).await;
             Action::requeue(next)
@@ -225,6 +294,7 @@ async fn reconcile(object: Arc<ClusterObject>, context: Arc<Context>) -> Result<
     cluster.failures = 0;
     cluster.failed_at.clear();
     cluster.is_quiet = is_quiet;
+    cluster.ear = ear;
     Ok(action)
 }
 
@@ -280,9 +350,10 @@ fn not_taken(error: &TurnError) -> Option<String> {
 }
 
 /// When to look again, if nothing is heard before.
-fn pause(turn: &Turn, object: &ClusterObject) -> Duration {
+fn pause(turn: &Turn, object: &ClusterObject, listens: bool) -> Duration {
     match (&turn.step, &turn.outcome) {
         _ if object.spec.is_paused() => BLOCKED,
+        (Step::Done, _) if listens => LISTENING,
         (Step::Done, _) => QUIET,
         (Step::Blocked { .. }, _) => BLOCKED,
         (Step::Wait { .. }, _) | (_, Outcome::NotNow(_)) => SOON,

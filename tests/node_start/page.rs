@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use quorate::cluster::{Disk, ExitKind, NodeWord, Phase};
 
-use super::support::{Cluster, Engine, HOST, Node, Start, eventually, free_port, on_both_engines};
+use super::support::{
+    Cluster, Engine, HOST, Node, Start, eventually, free_port, now, on_both_engines,
+};
 
 on_both_engines![
     the_page_tells_every_phase_without_a_quorum_and_that_the_data_is_gone,
@@ -27,6 +29,20 @@ fn ask(port: u16, method: &str, path: &str) -> Option<(u16, String)> {
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// What `/state` answers to one who knows the word with this mark and waits for so many seconds: a
+/// status, the mark, and the body.
+fn news(port: u16, known: &str, seconds: u32) -> (u16, String, String) {
+    let mut stream = TcpStream::connect((HOST, port)).expect("the page is there");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+    let headers = format!("Host: {HOST}\r\nIf-None-Match: {known}\r\nPrefer: wait={seconds}");
+    write!(stream, "GET /state HTTP/1.1\r\n{headers}\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let mark = head.lines().find_map(|it| it.strip_prefix("etag: ")).unwrap_or_default();
+    (head[9..12].parse().expect("a status"), mark.to_owned(), body.to_owned())
 }
 
 fn word(port: u16) -> Option<NodeWord> {
@@ -93,8 +109,19 @@ fn the_page_tells_every_phase_without_a_quorum_and_that_the_data_is_gone(engine:
     // Alone it has no quorum, and says the same.
     b.stop();
     assert!(word(port).is_some_and(|it| it.phase == Phase::Running));
+    // Who waits for news is told that there is none when the time is over, and of any at once.
+    let (_, mark, _) = news(port, "\"another\"", 20);
+    assert_eq!(news(port, &mark, 0).0, 304);
+    let begun = now();
+    assert_eq!(news(port, &mark, 1).0, 304);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let known = mark.clone();
+    let waits = std::thread::spawn(move || news(port, &known, 30));
     fs::remove_dir_all(a.home.data()).unwrap();
-    eventually("the page says that the data is gone", || word(port).filter(|it| it.data_gone));
+    let (status, other, body) = waits.join().unwrap();
+    assert_eq!(status, 200);
+    assert_ne!(mark, other);
+    assert!(NodeWord::from_line(&body).is_ok_and(|it| it.data_gone), "{body}");
     assert_eq!(ask(port, "GET", "/livez").map(|it| it.0), Some(200));
     assert!(!a.has_ended());
 }

@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use hyper::header::ETAG;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{Api, ListParams};
 
 use super::judge::{self, Shown};
 use super::place::{NODE, STATE_PORT};
-use super::{MemberFigures, Pods, PodsError, asked};
+use super::{MemberFigures, Pods, PodsError, Words, asked};
 use crate::client::{Status, peer};
 use crate::cluster::{Answer, MemberList, NodeName, NodeWord, Process, Timestamp};
 use crate::execute::change::{ask_members, closed_to_us};
 
 /// How long a node may take to tell its state.
-const WORD_LIMIT: Duration = Duration::from_millis(800);
+pub(super) const WORD_LIMIT: Duration = Duration::from_millis(800);
 
 /// After this long the API server is asked again, whatever the watches have told.
 const REREAD_MS: u64 = 30_000;
@@ -103,7 +104,8 @@ impl Pods {
             .iter()
             .filter_map(|(node, place)| Some((node.clone(), address(pods.get(&place.pod)?)?)))
             .collect();
-        let words = ask_words(&addresses).await;
+        let (words, marks) = ask_words(&addresses).await;
+        self.words = (marks.len() == self.status().places.len()).then_some(Words(marks));
         let now = self.clock.now();
         let shown: BTreeMap<_, _> = self
             .status()
@@ -252,18 +254,37 @@ fn client_port(pod: &Pod) -> Option<i32> {
     ports.into_iter().find(|p| p.name.as_deref() == Some("client")).map(|p| p.container_port)
 }
 
-async fn ask_words(addresses: &BTreeMap<NodeName, String>) -> BTreeMap<NodeName, NodeWord> {
-    let asked = addresses
-        .iter()
-        .map(|(node, address)| async move { Some((node.clone(), ask_word(address).await?)) });
-    join_all(asked).await.into_iter().flatten().collect()
+/// What each node says of itself, and of those that can be waited for, where and its mark.
+async fn ask_words(
+    addresses: &BTreeMap<NodeName, String>,
+) -> (BTreeMap<NodeName, NodeWord>, Vec<(String, String)>) {
+    let asked = addresses.iter().map(|(node, address)| async move {
+        let url = state_page(address);
+        let (word, mark) = read_word(&url).await?;
+        Some((node.clone(), word, mark.map(|mark| (url, mark))))
+    });
+    let (mut words, mut marks) = (BTreeMap::new(), Vec::new());
+    for (node, word, mark) in join_all(asked).await.into_iter().flatten() {
+        words.insert(node, word);
+        marks.extend(mark);
+    }
+    (words, marks)
+}
+
+fn state_page(address: &str) -> String {
+    format!("http://{address}:{STATE_PORT}/state")
 }
 
 /// What a node says of itself; `None` if it does not answer.
 pub(super) async fn ask_word(address: &str) -> Option<NodeWord> {
-    let url = format!("http://{address}:{STATE_PORT}/state");
-    let answer = peer::get(&url, WORD_LIMIT).await.ok()?;
-    serde_json::from_slice(&answer.body).ok()
+    Some(read_word(&state_page(address)).await?.0)
+}
+
+/// A word and its mark, if it has one.
+async fn read_word(url: &str) -> Option<(NodeWord, Option<String>)> {
+    let answer = peer::get(url, WORD_LIMIT).await.ok()?;
+    let mark = answer.headers.get(ETAG).and_then(|it| it.to_str().ok().map(ToOwned::to_owned));
+    Some((serde_json::from_slice(&answer.body).ok()?, mark))
 }
 
 fn is_forbidden(error: &kube::Error) -> bool {

@@ -14,6 +14,7 @@ mod build;
 mod judge;
 mod keep;
 mod look;
+mod news;
 mod observe;
 mod place;
 mod report;
@@ -31,6 +32,7 @@ pub use build::BuildError;
 use build::Plans;
 pub use keep::REPLACE;
 use look::{Reading, World};
+pub use news::Words;
 use place::Names;
 pub use place::{CLUSTER, CONTAINER};
 pub use report::SPEC_REFUSED;
@@ -107,6 +109,8 @@ pub struct Pods {
     figures: BTreeMap<NodeName, MemberFigures>,
     /// Places drawn for nodes that need one, not yet written down.
     drafts: BTreeMap<NodeName, Place>,
+    /// What all nodes said last, if each can be waited for until it says something else.
+    words: Option<Words>,
     /// A reading that nobody has used yet.
     fresh: Option<World>,
     /// The reading that the last observation rests on.
@@ -167,6 +171,7 @@ impl Pods {
             addresses: BTreeMap::new(),
             figures: BTreeMap::new(),
             drafts: BTreeMap::new(),
+            words: None,
             fresh: None,
             read: None,
             reading: None,
@@ -192,6 +197,12 @@ impl Pods {
     /// What each member said of itself at the last observation.
     pub fn figures(&self) -> &BTreeMap<NodeName, MemberFigures> {
         &self.figures
+    }
+
+    /// What all nodes said at the last observation, to wait for news of them; `None` if one said
+    /// nothing, or cannot be waited for.
+    pub fn words(&self) -> Option<&Words> {
+        self.words.as_ref()
     }
 
     /// What pods wait for that are not there yet, in Kubernetes' own words.
