@@ -262,7 +262,7 @@ proptest! {
                         let before = store.before(change).unwrap();
                         let at = change.record.revision;
                         let earlier = model.changes.iter().rfind(|it| {
-                            it.1.key == change.record.kv.key && it.0 < at
+                            it.1.key == change.record.kv.key && it.0.main < at.main
                         });
                         let expected = earlier.filter(|it| !it.2).map(|it| it.1.clone());
                         prop_assert_eq!(before, expected);

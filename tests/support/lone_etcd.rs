@@ -1,5 +1,5 @@
 //! One real etcd of its own, for tests that do the same on it and on ours. `ETCD` names another
-//! binary.
+//! binary. Whatever else takes etcd's flags can be started in its place.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -29,24 +29,31 @@ impl Drop for LoneEtcd {
 impl LoneEtcd {
     /// Starts it with these flags beside its own, and waits until it serves.
     pub(crate) async fn start(flags: &[String]) -> LoneEtcd {
-        let url = || format!("http://{HOST}:{}", free_port(HOST));
-        let [client, peer] = [url(), url()];
-        let home = TempDir::new().unwrap();
         let program = std::env::var("ETCD").unwrap_or_else(|_| "etcd".to_owned());
-        let process = Command::new(program)
+        LoneEtcd::start_as(Command::new(program), &urls(), flags).await
+    }
+
+    /// The same with this command and at these URLs, for clients and for peers.
+    pub(crate) async fn start_as(
+        mut command: Command,
+        [client, peer]: &[String; 2],
+        flags: &[String],
+    ) -> LoneEtcd {
+        let home = TempDir::new().unwrap();
+        let process = command
             .env_clear()
             .arg("--data-dir")
-            .arg(home.path())
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .arg(home.path().join("data"))
+            .args(["--listen-client-urls", client, "--advertise-client-urls", client])
+            .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
             .args(["--initial-cluster", &format!("default={peer}")])
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("etcd runs");
-        let channel = Endpoint::from_shared(client).unwrap().connect_lazy();
+            .expect("it runs");
+        let channel = Endpoint::from_shared(client.clone()).unwrap().connect_lazy();
         let etcd = LoneEtcd { process, _home: home, channel };
         let mut kv = KvClient::new(etcd.channel.clone());
         // A minute: a disk that others keep busy makes a start long.
@@ -57,6 +64,11 @@ impl LoneEtcd {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("etcd did not start");
+        panic!("it did not start: {command:?}");
     }
+}
+
+/// Where nobody listens: for clients and for peers.
+pub(crate) fn urls() -> [String; 2] {
+    [(); 2].map(|()| format!("http://{HOST}:{}", free_port(HOST)))
 }

@@ -76,7 +76,8 @@ impl<R: Replica> Maintenance for MaintenanceService<R> {
             Ok(HashKvResponse {
                 header: Some(self.0.header(revision)),
                 hash: hashed.hash,
-                compact_revision: hashed.compacted,
+                // etcd's word for a store that was never compacted.
+                compact_revision: if hashed.compacted == 0 { -1 } else { hashed.compacted },
                 hash_revision: hashed.revision,
             })
         };

@@ -136,11 +136,10 @@ impl Index {
         })
     }
 
-    /// Where a key last changed before this very change, if it was there then.
-    pub(super) fn before(&self, key: &[u8], at: Revision) -> Option<Revision> {
-        let marks = self.keys.get(key)?.marks.as_slice();
-        let end = marks.partition_point(|it| it.at() < at);
-        let mark = marks[end.checked_sub(1)?];
+    /// Where a key last changed before this transaction, if it was there then.
+    pub(super) fn before(&self, key: &[u8], main: i64) -> Option<Revision> {
+        let marks = &self.keys.get(key)?.marks;
+        let mark = marks.as_slice()[marks.last_until(main - 1)?];
         (!mark.is_delete()).then(|| mark.at())
     }
 

@@ -205,15 +205,16 @@ impl Store {
         Ok((changes.collect::<Result<_, StoreError>>()?, next))
     }
 
-    /// The key of a change as it was before it; `None` if it was not there, or if that is
-    /// compacted away.
+    /// The key of a change as it was before the transaction that changed it; `None` if it was not
+    /// there, or if that is compacted away. What a transaction writes and deletes again was not
+    /// there for anybody (etcd reads at the revision before, too).
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub fn before(&self, change: &Change) -> Result<Option<KeyValue>, StoreError> {
         let record = &change.record;
-        let place = self.index.before(&record.kv.key, record.revision);
+        let place = self.index.before(&record.kv.key, record.revision.main);
         place.map(|at| Ok(self.record(at)?.kv)).transpose()
     }
 
