@@ -1,11 +1,11 @@
-//! Compiles the wire definitions in `proto/` (feature `runtime` only); needs no `protoc`.
+//! Compiles the wire definitions in `proto/` (feature `node` only); needs no `protoc`.
 
-#[cfg(not(feature = "runtime"))]
+#[cfg(not(feature = "node"))]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 }
 
-#[cfg(feature = "runtime")]
+#[cfg(feature = "node")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     const FILES: [&str; 12] = [
         "authpb/auth.proto",

@@ -11,15 +11,15 @@ pub mod render;
 
 #[cfg(feature = "runtime")]
 pub mod cli;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "node")]
 pub mod client;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "node")]
 pub mod clock;
 #[cfg(feature = "runtime")]
 pub mod execute;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "node")]
 pub mod node;
 #[cfg(feature = "runtime")]
 pub mod operator;
-#[cfg(feature = "runtime")]
+#[cfg(feature = "node")]
 pub mod proto;
