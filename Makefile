@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help prepare prepare-build up verify lint test scenarios smoke e2e e2e-testbed image fix generate bench torture mutants
+.PHONY: help prepare prepare-build up verify lint test scenarios smoke e2e e2e-testbed image fix generate bench torture mutants fuzz
 
 # A toolchain that `prepare` has just installed is not yet on the caller's PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -22,6 +22,7 @@ OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(f
 PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
 SCENARIO_THREADS ?= 2
 ROUNDS ?= 5
+SECONDS ?= 600
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +87,10 @@ torture: prepare ## The deep walk, logs and nodes without power, then ROUNDS=5 t
 	cargo test --locked --test log -- --ignored --nocapture torture
 	cargo test --locked --test durability -- --include-ignored --nocapture --test-threads=1
 	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; $(MAKE) scenarios || exit 1; done
+
+fuzz: ## The fuzz targets: SECONDS=600 each, TARGETS="..." for some of them
+	@sh scripts/prepare.sh fuzz
+	@sh scripts/fuzz.sh $(SECONDS) $(TARGETS)
 
 mutants: prepare ## Seed faults into the planner; each must fail a test
 	@sh scripts/mutants.sh

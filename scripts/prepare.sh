@@ -2,7 +2,8 @@
 # Installs what building and testing Quorate needs and this machine lacks: a C compiler and
 # linker, certificates, the Rust toolchain that rust-toolchain.toml pins, and, for the tests, etcd
 # and etcdctl from Debian. With `build` as its argument, only what building needs; with `image`, what
-# building a static binary needs. Says what it does, a line each; says nothing when nothing is
+# building a static binary needs; with `fuzz`, what the fuzz targets need: a C++ compiler and a
+# nightly Rust. Says what it does, a line each; says nothing when nothing is
 # missing.
 set -eu
 cd "$(dirname "$0")/.."
@@ -54,6 +55,7 @@ if have cc && [ "$(cc -print-file-name=crt1.o)" = crt1.o ]; then want libc6-dev;
 [ -s "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" ] || want ca-certificates
 have curl || have cargo || want curl
 if [ "${1:-all}" = image ]; then have musl-gcc || want musl-tools; fi
+if [ "${1:-all}" = fuzz ]; then have c++ || want g++; fi
 if [ "${1:-all}" = all ]; then
     have etcd || want etcd-server
     have etcdctl || want etcd-client
@@ -115,5 +117,14 @@ if [ "${1:-all}" = image ]; then
             "Install Rust through https://rustup.rs, or that target of your Rust by hand."
         say "adding Rust's $triple (rustup)"
         quietly rustup target add "$triple" || die "rustup could not add $triple"
+    }
+fi
+if [ "${1:-all}" = fuzz ]; then
+    nightly=${FUZZ_TOOLCHAIN:-nightly}
+    have rustup || die "Rust's $nightly is missing, and there is no rustup to install it." \
+        "Install Rust through https://rustup.rs."
+    rustup which --toolchain "$nightly" cargo >/dev/null 2>&1 || {
+        say "installing Rust $nightly (rustup)"
+        quietly rustup toolchain install "$nightly" --profile minimal || die "rustup could not install it."
     }
 fi

@@ -165,9 +165,9 @@ fn absolute<'a>(line: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
 
 /// Paths of this repository that a document names: in backticks or as the target of a link.
 fn named_paths(text: &str) -> Vec<(usize, String)> {
-    const TOP: [&str; 10] = [
+    const TOP: [&str; 11] = [
         "src/", "tests/", "deploy/", "crds/", "charts/", "docs/", "proto/", "scripts/", "benches/",
-        ".ci/",
+        "fuzz/", ".ci/",
     ];
     let mut found = Vec::new();
     for (line, n) in text.lines().zip(1..) {
@@ -221,7 +221,8 @@ fn tracked() -> Vec<PathBuf> {
 }
 
 fn walk(dir: &Path) -> Vec<PathBuf> {
-    const LEFT: [&str; 4] = [".git", ".quorate", "target", "mutants.out"];
+    const LEFT: [&str; 6] =
+        [".git", ".quorate", "target", "mutants.out", "fuzz/artifacts", "fuzz/corpus"];
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).expect("readable folder") {
         let path = entry.expect("an entry").path();

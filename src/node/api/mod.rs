@@ -31,6 +31,8 @@ mod unary;
 mod urls;
 pub mod watch;
 
+#[cfg(fuzzing)]
+pub use front::fuzzing;
 pub use metrics::Metrics;
 pub use options::Options;
 pub use server::{Server, serve, serve_metrics};

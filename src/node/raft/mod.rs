@@ -31,6 +31,8 @@ mod codec;
 mod config;
 mod door;
 mod end;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod keeper;
 mod lead;
 mod links;

@@ -151,10 +151,29 @@ fn complete(
     id: LogId,
     quota: u64,
 ) -> Result<Received, ReceiveError> {
-    let blobs = machine::blobs(finish.head.clone(), &finish.meta.last_membership)?;
+    let blobs = blobs(finish)?;
     let imported = import.complete(blobs.clone(), id.index)?;
     let store = imported.store();
-    let state = State::open(Arc::clone(&store) as Arc<dyn Records>, blobs, quota)?;
+    let state = open(Arc::clone(&store) as Arc<dyn Records>, blobs, finish, id, quota)?;
+    // Sealed: all of it is on the disk.
+    store.flush()?;
+    Ok(Received { state, imported, place })
+}
+
+/// All that stands beside the records.
+pub(super) fn blobs(finish: &Finish) -> Result<Vec<(Bytes, Bytes)>, ReceiveError> {
+    Ok(machine::blobs(finish.head.clone(), &finish.meta.last_membership)?)
+}
+
+/// The state of these records and blobs, if it is the one that was offered.
+pub(super) fn open(
+    records: Arc<dyn Records>,
+    blobs: Vec<(Bytes, Bytes)>,
+    finish: &Finish,
+    id: LogId,
+    quota: u64,
+) -> Result<State, ReceiveError> {
+    let state = State::open(records, blobs, quota)?;
     let applied = state.applied().map(|it| super::types::log_id(it.term, it.index));
     if applied != Some(id) || finish.meta.last_log_id != Some(id) {
         return Err(ReceiveError::Different(format!("it is of {applied:?}, not of {id}")));
@@ -165,9 +184,7 @@ fn complete(
             format!("its records have the hash {:08x}, not {:08x}", hashed.hash, finish.hash);
         return Err(ReceiveError::Different(what));
     }
-    // Sealed: all of it is on the disk.
-    store.flush()?;
-    Ok(Received { state, imported, place })
+    Ok(state)
 }
 
 async fn blocking<T: Send + 'static>(

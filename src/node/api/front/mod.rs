@@ -2,6 +2,8 @@
 //! pass through the [`filter`].
 
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hpack;
 
 use std::io;
