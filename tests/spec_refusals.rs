@@ -323,6 +323,14 @@ fn a_file_with_nothing_of_ours_in_it_is_refused_with_what_to_begin_with() {
 }
 
 #[test]
+fn a_key_that_holds_a_line_break_is_told_on_one_line() {
+    let refused = refusal("metadata: {name: c}", "metadata: {name: c}\n\"a\\nb\\u001b\": 1");
+    assert!(refused.starts_with(r"c.yaml:4: a\nb\u{1b}: unknown field"), "{refused}");
+    let twice = refusal("metadata: {name: c}", "\"a\\nb\": 1\n\"a\\nb\": 1");
+    assert!(twice.contains("the key stands twice"), "{twice}");
+}
+
+#[test]
 fn only_1_3_5_7_and_9_replicas_are_taken() {
     let with = |count: &str| {
         GOOD.split("  nodes:")

@@ -1,12 +1,12 @@
 //! The one line a refused spec is told in.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::locate::{line_of, path_parts};
 
 /// Why a spec was refused. Its text is one line: file, line, field, what is wrong, the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{what}; {fix}", Place(self))]
+#[error("{}{}; {}", Place(self), Line(what), Line(fix))]
 pub struct SpecError {
     /// The file, as it was named to [`super::read`]; empty if the spec did not come from one.
     pub file: String,
@@ -52,6 +52,18 @@ impl fmt::Display for Place<'_> {
         if !file.is_empty() || line.is_some() {
             f.write_str(": ")?;
         }
-        if path.is_empty() { Ok(()) } else { write!(f, "{path}: ") }
+        if path.is_empty() { Ok(()) } else { write!(f, "{}: ", Line(path)) }
+    }
+}
+
+/// A text on one line: a key or a value of the file may hold any character.
+struct Line<'a>(&'a str);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_debug())? } else { f.write_char(c)? }
+        }
+        Ok(())
     }
 }
