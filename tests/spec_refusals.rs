@@ -330,6 +330,15 @@ fn a_key_that_holds_a_line_break_is_told_on_one_line() {
     assert!(twice.contains("the key stands twice"), "{twice}");
 }
 
+/// The line of such a key is not found, and what is not YAML has no end of documents behind it.
+#[test]
+fn a_key_that_stands_twice_before_what_is_not_yaml_is_told() {
+    for rest in ["c: [", "---\n["] {
+        let refused = line(&format!("\"a\\tb\": 1\n\"a\\tb\": 2\n{rest}\n"));
+        assert!(refused.contains("the key stands twice"), "{refused}");
+    }
+}
+
 #[test]
 fn only_1_3_5_7_and_9_replicas_are_taken() {
     let with = |count: &str| {

@@ -43,9 +43,11 @@ pub(super) fn path_parts(text: &str) -> Vec<Part> {
 /// The line of the field at `path`, or of the innermost part of it that is there. A key that
 /// stands more than once is found after passing over `skip` of them.
 pub(super) fn line_of(text: &str, path: &[Part], skip: usize) -> Option<usize> {
+    // Behind what is not YAML the reader finds one more document again and again, without end.
+    let most = text.lines().count() + 1;
     (1..=path.len()).rev().find_map(|depth| {
         // A document that cannot be read to the end still has its beginning.
-        serde_yaml::Deserializer::from_str(text).find_map(|document| {
+        serde_yaml::Deserializer::from_str(text).take(most).find_map(|document| {
             found_at(&Seek { path: &path[..depth], skip }.deserialize(document).err()?)
         })
     })
