@@ -30,6 +30,9 @@ impl Replay {
     /// Takes one record; what is wrong with it otherwise.
     pub(super) fn take(&mut self, head: &Head, payload: &[u8]) -> Result<(), &'static str> {
         let position = Position { term: head.term, index: head.index };
+        if head.index == u64::MAX && matches!(head.kind, Kind::Entry | Kind::Purge) {
+            return Err("nothing can follow on this index");
+        }
         match head.kind {
             Kind::Entry => {
                 if self.bounds.last.is_some_and(|last| last.term > head.term) {
@@ -45,6 +48,9 @@ impl Replay {
             Kind::Truncate => {
                 if head.index > self.bounds.next {
                     return Err("raft entries are missing before this truncation");
+                }
+                if self.bounds.purged.is_some_and(|purged| head.index <= purged.index) {
+                    return Err("a truncation of entries that were purged before");
                 }
                 let left = head.index.checked_sub(1).filter(|_| head.tag != 0);
                 let left = left.map(|index| Position { term: head.term, index });
@@ -90,5 +96,35 @@ impl Bounds {
             self.next = up_to.index + 1;
             self.last = Some(up_to);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_that_nothing_can_follow_is_damage() {
+        for kind in [Kind::Entry, Kind::Purge] {
+            let mut replay = Replay::default();
+            replay.begin_at(u64::MAX);
+            let before = replay.clone();
+            assert!(replay.take(&Head::plain(kind, 1, u64::MAX), b"").is_err());
+            assert_eq!(replay, before);
+        }
+    }
+
+    /// Else entries would be read that [`Bounds::purged`] says are none any more.
+    #[test]
+    fn a_truncation_of_what_was_purged_is_damage() {
+        let mut replay = Replay::default();
+        for index in 0..4 {
+            replay.take(&Head::plain(Kind::Entry, 1, index), b"").unwrap();
+        }
+        replay.take(&Head::plain(Kind::Purge, 1, 2), b"").unwrap();
+        let cut = |from| Head { tag: 1, ..Head::plain(Kind::Truncate, 1, from) };
+        assert!(replay.clone().take(&cut(2), b"").is_err());
+        replay.take(&cut(3), b"").unwrap();
+        assert_eq!((replay.bounds.first, replay.bounds.next), (3, 3));
     }
 }
