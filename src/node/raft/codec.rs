@@ -39,7 +39,8 @@ pub(super) fn payload(payload: &Payload) -> (u8, Bytes) {
 /// Reads what [`payload`] gave. The bytes are kept as they are: copy them out of a buffer before.
 pub(super) fn read_payload(kind: u8, bytes: Bytes) -> Read<Payload> {
     Ok(match kind {
-        BLANK => EntryPayload::Blank,
+        BLANK if bytes.is_empty() => EntryPayload::Blank,
+        BLANK => return Err(Malformed(format!("{} bytes in a blank entry", bytes.len()))),
         NORMAL => {
             let command = Command::from_bytes(bytes).map_err(|it| Malformed(it.to_string()))?;
             EntryPayload::Normal(Order(command))
@@ -202,13 +203,17 @@ pub(super) fn read_append(bytes: Bytes) -> Read<AppendEntriesRequest<Types>> {
     let vote = from.vote()?;
     let (prev_log_id, leader_commit) = (from.log_id()?, from.log_id()?);
     let mut entries: Vec<Entry> = Vec::new();
-    let mut next = prev_log_id.map_or(0, |it| it.index + 1);
+    let after = |index: u64| {
+        let beyond = || Malformed(format!("nothing can follow on entry {index}"));
+        index.checked_add(1).ok_or_else(beyond)
+    };
+    let mut next = prev_log_id.map_or(Ok(0), |it| after(it.index))?;
     while !from.0.is_empty() {
         let log_id = log_id(from.u64()?, from.u64()?);
         if log_id.index != next {
             return Err(Malformed(format!("entry {} where {next} should be", log_id.index)));
         }
-        next += 1;
+        next = after(next)?;
         let kind = from.u8()?;
         // It outlives the frame it came in.
         let payload = read_payload(kind, Bytes::copy_from_slice(&from.bytes()?))?;
@@ -329,6 +334,23 @@ mod tests {
         for entry in request.entries {
             assert_eq!(from_log(to_log(&entry)).unwrap(), entry);
         }
+    }
+
+    #[test]
+    fn a_blank_entry_with_something_in_it_is_refused() {
+        assert_eq!(read_payload(BLANK, Bytes::new()).unwrap(), EntryPayload::Blank);
+        assert!(read_payload(BLANK, Bytes::from_static(b"x")).is_err());
+    }
+
+    #[test]
+    fn an_index_that_nothing_can_follow_is_refused() {
+        let last = u64::MAX;
+        let behind_all = AppendEntriesRequest { prev_log_id: Some(log_id(2, last)), ..request() };
+        assert!(read_append(append(&behind_all).freeze()).is_err());
+        let entry = Entry { log_id: log_id(3, last), payload: EntryPayload::Blank };
+        let prev_log_id = Some(log_id(2, last - 1));
+        let at_the_end = AppendEntriesRequest { prev_log_id, entries: vec![entry], ..request() };
+        assert!(read_append(append(&at_the_end).freeze()).is_err());
     }
 
     #[test]

@@ -126,7 +126,10 @@ pub(super) fn received(at: Revision) -> Bytes {
 }
 
 pub(super) fn read_received(bytes: Bytes) -> Result<Revision, Malformed> {
-    read_revision_from(&mut Reader(bytes))
+    let mut from = Reader(bytes);
+    let at = read_revision_from(&mut from)?;
+    from.end()?;
+    Ok(at)
 }
 
 impl Begin {
@@ -137,7 +140,10 @@ impl Begin {
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Begin, Malformed> {
-        Ok(Begin { id: read_id(&mut Reader(bytes))? })
+        let mut from = Reader(bytes);
+        let id = read_id(&mut from)?;
+        from.end()?;
+        Ok(Begin { id })
     }
 }
 
@@ -266,4 +272,20 @@ impl Pieces {
 /// Why no snapshot can be offered.
 pub(super) fn cannot_scan(error: &crate::node::mvcc::ReadError) -> std::io::Error {
     std::io::Error::other(format!("{error}: {}", Fault::Storage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::raft::types::log_id;
+
+    #[test]
+    fn what_is_longer_than_it_should_be_is_refused() {
+        let begin = Begin { id: log_id(3, 9) }.encode();
+        assert_eq!(Begin::decode(begin.clone()).unwrap().id, log_id(3, 9));
+        assert!(Begin::decode([&begin[..], b"x"].concat().into()).is_err());
+        let at = Revision { main: 7, sub: 1 };
+        assert_eq!(read_received(received(at)).unwrap(), at);
+        assert!(read_received([&received(at)[..], b"x"].concat().into()).is_err());
+    }
 }
