@@ -172,13 +172,13 @@ fn log() {
     runtime.block_on(log.close()).expect("closed");
     let bytes = fs::read(dir.join("0000000000000001.log")).expect("a segment");
     let end = bytes.iter().rposition(|it| *it != 0).expect("something is in it") + 1;
-    write("log", "whole", [&[0], &bytes[..]].concat());
-    write("log", "cut", [&[0], &bytes[..end - 20]].concat());
+    write("log", "whole", [&[4], &bytes[..]].concat());
+    write("log", "cut", [&[4], &bytes[..end - 20]].concat());
     write("log", "sealed", [&[1], &bytes[..end]].concat());
     // Edits, segments, records; see the target.
     let records: Vec<u8> = (0..9).flat_map(|n| [1 | (n & 1) << 5, 3, n, n, n]).collect();
     let of = |edits: &[u8], count: u8| {
-        let mut all = vec![2, u8::try_from(edits.len() / 5).expect("few")];
+        let mut all = vec![2 | (count & 1) << 2, u8::try_from(edits.len() / 5).expect("few")];
         all.extend_from_slice(edits);
         all.push(count - 1);
         (0..count).for_each(|_| all.extend([&[9], &records[..]].concat()));
