@@ -42,7 +42,10 @@ fn object(cluster: &EtcdCluster) {
     let printed = serde_json::to_string(cluster).expect("a spec prints");
     let again: EtcdCluster = serde_json::from_str(&printed).expect("and reads back");
     assert_eq!(&again, cluster);
-    assert_eq!(read(&printed, "").as_ref(), Ok(cluster), "the two readers agree on {printed}");
+    // JSON lets more characters pass than YAML does.
+    if !printed.contains(|c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
+        assert_eq!(read(&printed, "").as_ref(), Ok(cluster), "the two readers agree on {printed}");
+    }
     let place = |name: &str| WantedNode {
         peer_url: format!("http://{name}.svc:2380"),
         client_urls: vec![format!("http://{name}.svc:2379")],
