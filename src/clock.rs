@@ -1,7 +1,10 @@
 //! The only reader of time; everything else is handed a [`Clock`], a [`Timestamp`] or a [`Moment`].
 
+#[cfg(not(feature = "simulation"))]
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+#[cfg(not(feature = "simulation"))]
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cluster::Timestamp;
 
@@ -27,6 +30,7 @@ impl Moment {
     }
 }
 
+#[cfg(not(feature = "simulation"))]
 impl Clock {
     /// The time now; the epoch itself if the machine's clock is set before it.
     #[allow(clippy::disallowed_methods, reason = "this is the one place that may read the clock")]
@@ -41,6 +45,26 @@ impl Clock {
         static START: OnceLock<Instant> = OnceLock::new();
         let start = *START.get_or_init(Instant::now);
         // One more, so that the first moment is not the default one.
+        Moment(1).after(Instant::now().saturating_duration_since(start))
+    }
+}
+
+/// In a simulation time begins with its thread, and is that of a runtime whose clock is paused.
+#[cfg(feature = "simulation")]
+impl Clock {
+    /// The time now, in a year of its own.
+    pub fn now(self) -> Timestamp {
+        const BEGIN: u64 = 1_000_000_000_000;
+        Timestamp(BEGIN + self.monotonic().0 / 1_000_000)
+    }
+
+    /// The monotonic time now.
+    pub fn monotonic(self) -> Moment {
+        use tokio::time::Instant;
+        thread_local! {
+            static START: Instant = Instant::now();
+        }
+        let start = START.with(|it| *it);
         Moment(1).after(Instant::now().saturating_duration_since(start))
     }
 }

@@ -33,6 +33,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod embedded;
 pub mod fault;
+pub mod ground;
 pub mod lease;
 pub mod log;
 pub mod mvcc;

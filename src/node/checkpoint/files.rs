@@ -1,10 +1,11 @@
 //! Small files that are whole or not there at all, and what the file system's errors mean here.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::node::ground::disk::{self, File};
 use crate::node::mvcc::StoreError;
 
 /// Says what was tried on what.
@@ -25,13 +26,12 @@ pub(super) fn store_error(tried: &str, error: &io::Error) -> StoreError {
 
 /// Makes created, renamed and removed names of a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|it| it.sync_all()).map_err(failed("sync", dir))
+    disk::sync_dir(dir).map_err(failed("sync", dir))
 }
 
 /// Makes a directory that only we may enter, and its name durable.
 pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(failed("create", dir))?;
+    disk::make_dirs(dir).map_err(failed("create", dir))?;
     dir.parent().map_or(Ok(()), sync_dir)
 }
 
@@ -39,10 +39,10 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
 pub(super) fn write_whole(dir: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
     let (path, draft) = (dir.join(name), dir.join(format!(".{name}.new")));
     let write = || {
-        let mut file = File::create(&draft)?;
-        file.write_all(content)?;
+        let file = File::create(&draft)?;
+        file.write_all_at(content, 0)?;
         file.sync_all()?;
-        fs::rename(&draft, &path)
+        disk::rename(&draft, &path)
     };
     write().map_err(failed("write", &path))?;
     sync_dir(dir)
@@ -50,7 +50,7 @@ pub(super) fn write_whole(dir: &Path, name: &str, content: &[u8]) -> Result<(), 
 
 /// A file's content; `None` if it is not there.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match fs::read(path) {
+    match disk::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some).map_err(failed("read", path)),
     }
@@ -59,7 +59,7 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> 
 /// Removes a file, and makes that durable.
 pub(super) fn remove_file(dir: &Path, name: &str) -> Result<(), StoreError> {
     let path = dir.join(name);
-    match fs::remove_file(&path) {
+    match disk::remove_file(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other.map_err(failed("remove", &path)),
     }?;
@@ -68,7 +68,7 @@ pub(super) fn remove_file(dir: &Path, name: &str) -> Result<(), StoreError> {
 
 /// Removes a directory with all that is in it, and makes that durable.
 pub(super) fn remove_dir(dir: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(dir) {
+    match disk::remove_dir_all(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other.map_err(failed("remove", dir)),
     }?;

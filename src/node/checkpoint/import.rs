@@ -10,8 +10,7 @@ use bytes::Bytes;
 
 use super::files::{read_if_there, remove_file, write_whole};
 use super::place::Place;
-use super::sled::Sled;
-use super::{Batch, Checkpoint, Trim};
+use super::{Batch, Checkpoint, Stored, Trim};
 use crate::node::mvcc::{Record, Revision, StoreError};
 
 /// Says of which snapshot a store is; only in stores that are no checkpoint yet.
@@ -22,13 +21,13 @@ const ID: &str = "import";
 pub struct Import {
     place: Place,
     store: PathBuf,
-    sled: Sled,
+    stored: Stored,
 }
 
 /// Whether a store is an import that can go on.
 pub(super) fn is_begun(store: &Path) -> bool {
     read_if_there(&store.join(ID)).is_ok_and(|it| it.is_some())
-        && Sled::is_made(store).unwrap_or(false)
+        && Stored::is_made(store).unwrap_or(false)
 }
 
 /// Whether it is that of this snapshot.
@@ -43,15 +42,15 @@ pub(super) fn end(store: &Path) -> Result<(), StoreError> {
 
 impl Import {
     pub(super) fn begin(place: Place, store: &Path, id: &[u8]) -> Result<Import, StoreError> {
-        let sled = Sled::create(store)?;
+        let stored = Stored::create(store)?;
         // Last, so that what bears it is whole.
         write_whole(store, ID, id)?;
-        Ok(Import { place, store: store.to_owned(), sled })
+        Ok(Import { place, store: store.to_owned(), stored })
     }
 
     pub(super) fn resume(place: Place, store: &Path) -> Result<Import, StoreError> {
-        let sled = Sled::open(store)?;
-        Ok(Import { place, store: store.to_owned(), sled })
+        let stored = Stored::open(store)?;
+        Ok(Import { place, store: store.to_owned(), stored })
     }
 
     /// The last record that has come, to be asked for the rest after it; the default revision if
@@ -61,7 +60,7 @@ impl Import {
     ///
     /// [`StoreError`].
     pub fn received(&self) -> Result<Revision, StoreError> {
-        self.sled.last()
+        self.stored.last()
     }
 
     /// Takes in records, in order. Those that it has are passed over, so what was sent twice does
@@ -71,10 +70,10 @@ impl Import {
     ///
     /// [`StoreError`].
     pub fn append(&self, mut records: Vec<Record>) -> Result<(), StoreError> {
-        let last = self.sled.last()?;
+        let last = self.stored.last()?;
         records.retain(|it| it.revision > last);
-        self.sled.write(&Batch { puts: records, ..Batch::default() })?;
-        self.sled.trim(Trim::Busy)
+        self.stored.write(&Batch { puts: records, ..Batch::default() })?;
+        self.stored.trim(Trim::Busy)
     }
 
     /// Makes durable what has come; a break costs no more than what came after.
@@ -83,7 +82,7 @@ impl Import {
     ///
     /// [`StoreError`].
     pub fn flush(&self) -> Result<(), StoreError> {
-        self.sled.flush()
+        self.stored.flush()
     }
 
     /// Completes it with its blobs, durably. It is not the current store yet, and can be read.
@@ -92,11 +91,11 @@ impl Import {
     ///
     /// [`StoreError`].
     pub fn complete(self, meta: Vec<(Bytes, Bytes)>, applied: u64) -> Result<Imported, StoreError> {
-        let Import { place, store, sled } = self;
+        let Import { place, store, stored } = self;
         let meta = meta.into_iter().map(|(name, blob)| (name, Some(blob))).collect();
-        sled.write(&Batch { meta, applied, ..Batch::default() })?;
-        sled.flush()?;
-        Ok(Imported { place, store, sled: Arc::new(sled) })
+        stored.write(&Batch { meta, applied, ..Batch::default() })?;
+        stored.flush()?;
+        Ok(Imported { place, store, stored: Arc::new(stored) })
     }
 
     /// Completes it and makes it the current store, durably. Blocks for as long as the disk
@@ -117,13 +116,13 @@ impl Import {
 pub struct Imported {
     place: Place,
     store: PathBuf,
-    sled: Arc<Sled>,
+    stored: Arc<Stored>,
 }
 
 impl Imported {
     /// What has come.
-    pub fn store(&self) -> Arc<Sled> {
-        Arc::clone(&self.sled)
+    pub fn store(&self) -> Arc<Stored> {
+        Arc::clone(&self.stored)
     }
 
     /// Makes it the current store, durably: no more than a rename. It goes on being used through

@@ -19,6 +19,8 @@ mod files;
 mod import;
 mod memory;
 mod place;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod sled;
 mod writer;
 
@@ -27,7 +29,11 @@ use bytes::Bytes;
 pub use self::import::{Import, Imported};
 pub use self::memory::Memory;
 pub use self::place::Place;
+#[cfg(feature = "simulation")]
+pub use self::simulated::Simulated as Stored;
 pub use self::sled::Sled;
+#[cfg(not(feature = "simulation"))]
+pub use self::sled::Sled as Stored;
 pub use self::writer::{Full, Limits, Positions, Reached, Writer};
 use super::mvcc::{Record, Records, Revision, StoreError};
 

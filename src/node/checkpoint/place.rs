@@ -10,12 +10,12 @@
 //! CURRENT; before it the new one is durable, and after it the old one is a leftover. Leftovers
 //! are removed, but never without a CURRENT that says so: stores without one are damage.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::Stored;
 use super::files::{failed, make_dir, read_if_there, remove_dir, write_whole};
 use super::import::{self, Import};
-use super::sled::Sled;
+use crate::node::ground::disk;
 use crate::node::mvcc::StoreError;
 
 const CURRENT: &str = "CURRENT";
@@ -40,13 +40,13 @@ impl Place {
     /// # Errors
     ///
     /// [`StoreError::Damaged`] if there is one and it cannot be read.
-    pub fn open(&self) -> Result<Option<Sled>, StoreError> {
+    pub fn open(&self) -> Result<Option<Stored>, StoreError> {
         let current = self.current()?;
         self.clear(current, import::is_begun)?;
         let Some(name) = current else { return Ok(None) };
         let store = self.store(name);
         import::end(&store)?;
-        Sled::open(&store).map(Some)
+        Stored::open(&store).map(Some)
     }
 
     /// Makes an empty store and makes it the current one. The former, and any import, is gone.
@@ -54,13 +54,13 @@ impl Place {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub fn create(&self) -> Result<Sled, StoreError> {
+    pub fn create(&self) -> Result<Stored, StoreError> {
         let current = self.current()?;
         self.clear(current, |_| false)?;
         let name = self.free_name(current)?;
-        let sled = Sled::create(&self.store(name))?;
+        let store = Stored::create(&self.store(name))?;
         self.switch(name)?;
-        Ok(sled)
+        Ok(store)
     }
 
     /// Gives up the current store, durably, whatever is in it: it is damaged, and there is
@@ -164,9 +164,9 @@ impl Place {
     /// All stores that are there.
     fn names(&self) -> Result<Vec<u64>, StoreError> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(failed("list", &self.dir))? {
-            let name = entry.map_err(failed("list", &self.dir))?.file_name();
-            names.extend(name.to_str().and_then(|it| it.parse::<u64>().ok()));
+        for path in disk::list(&self.dir).map_err(failed("list", &self.dir))? {
+            let name = path.file_name().and_then(|it| it.to_str());
+            names.extend(name.and_then(|it| it.parse::<u64>().ok()));
         }
         names.sort_unstable();
         Ok(names)

@@ -7,14 +7,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use super::{Batch, Checkpoint, Trim};
 use crate::clock::{Clock, Moment};
+use crate::node::ground::work::{Queue, RecvTimeoutError, Sender, Thread, queue};
 use crate::node::mvcc::StoreError;
 
 /// A flush comes before its time once so many bytes wait for it: it takes as much memory again.
@@ -83,7 +82,7 @@ pub struct Writer {
     limits: Limits,
     backlog: Arc<AtomicUsize>,
     positions: watch::Receiver<Positions>,
-    thread: Option<thread::JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 impl Writer {
@@ -98,7 +97,7 @@ impl Writer {
         checkpoint.flush()?;
         let start = Positions { written: at, durable: at, failed: None };
         let (say, positions) = watch::channel(start);
-        let (orders, received) = channel();
+        let (orders, received) = queue();
         let backlog = Arc::new(AtomicUsize::new(0));
         let work = Work {
             checkpoint,
@@ -108,8 +107,7 @@ impl Writer {
             due: None,
             unflushed: 0,
         };
-        let thread = thread::Builder::new().name("checkpoint".to_owned());
-        let thread = thread.spawn(move || work.run(&received));
+        let thread = Thread::start("checkpoint", work.run(received));
         let thread = thread.map_err(|error| StoreError::Io(format!("start a thread: {error}")))?;
         Ok(Writer { orders, limits, backlog, positions, thread: Some(thread) })
     }
@@ -213,7 +211,7 @@ impl Writer {
     /// What the checkpoint has failed with, now or before.
     pub fn stop(mut self) -> Result<Reached, StoreError> {
         let _ = self.orders.send(Order::Stop);
-        if self.thread.take().is_some_and(|it| it.join().is_err()) {
+        if self.thread.take().is_some_and(|it| !it.join()) {
             return Err(self.failure());
         }
         let Positions { durable, failed, .. } = self.positions.borrow().clone();
@@ -239,31 +237,31 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, orders: &Receiver<Order>) {
-        if let Err(error) = self.go_on(orders) {
+    async fn run(mut self, orders: Queue<Order>) {
+        if let Err(error) = self.go_on(orders).await {
             tracing::error!(%error, "the checkpoint failed; nothing more is written to it");
             self.say.send_modify(|it| it.failed = Some(error));
         }
     }
 
     /// Until it is told to stop, or nobody is there to tell it anything any more.
-    fn go_on(&mut self, orders: &Receiver<Order>) -> Result<(), StoreError> {
+    async fn go_on(&mut self, mut orders: Queue<Order>) -> Result<(), StoreError> {
         let mut set_aside = None;
         loop {
             let order = match set_aside.take() {
                 Some(order) => Ok(order),
-                None => self.next(orders),
+                None => self.next(&mut orders).await,
             };
             match order {
                 Ok(Order::Write(mut batch, mut size)) => {
                     while size < TOGETHER && set_aside.is_none() {
                         match orders.try_recv() {
-                            Ok(Order::Write(later, more)) => {
+                            Some(Order::Write(later, more)) => {
                                 batch.absorb(later);
                                 size += more;
                             }
-                            Ok(other) => set_aside = Some(other),
-                            Err(_) => break,
+                            Some(other) => set_aside = Some(other),
+                            None => break,
                         }
                     }
                     self.write(batch, size)?;
@@ -286,10 +284,10 @@ impl Work {
     }
 
     /// The next order; a time-out when a flush is due.
-    fn next(&self, orders: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
+    async fn next(&self, orders: &mut Queue<Order>) -> Result<Order, RecvTimeoutError> {
         match self.due {
-            None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(due) => orders.recv_timeout(due.since(Clock.monotonic())),
+            None => orders.recv().await.ok_or(RecvTimeoutError::Disconnected),
+            Some(due) => orders.recv_timeout(due.since(Clock.monotonic())).await,
         }
     }
 

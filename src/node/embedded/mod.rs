@@ -180,7 +180,8 @@ impl Node {
             dir: self.home.data(),
             is_first: prepared.is_first,
             founders: founders(config, cluster, member),
-            ports,
+            #[allow(clippy::useless_conversion, reason = "it is one in a simulation")]
+            ports: ports.into_iter().map(Into::into).collect(),
             name: config.name.clone(),
             client_urls: config.advertise_client_urls.clone(),
             options: options.raft.clone(),

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
-use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -13,6 +11,7 @@ use super::record;
 use super::shared::{Shared, State};
 use super::writer::{Job, Work};
 use super::{Bounds, Entry, Ids, LogError, Position, Stats};
+use crate::node::ground::work::{self, Sender, Thread};
 
 /// Hears how a request ended, on the writer's thread: short, and never waiting for the log.
 pub type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
@@ -27,11 +26,11 @@ struct Inner {
     shared: Arc<Shared>,
     /// Gone only while the log is dropped.
     jobs: Option<Sender<Job>>,
-    writer: Option<JoinHandle<()>>,
+    writer: Option<Thread>,
 }
 
 impl Log {
-    pub(super) fn new(shared: Arc<Shared>, jobs: Sender<Job>, writer: JoinHandle<()>) -> Log {
+    pub(super) fn new(shared: Arc<Shared>, jobs: Sender<Job>, writer: Thread) -> Log {
         Log { inner: Arc::new(Inner { shared, jobs: Some(jobs), writer: Some(writer) }) }
     }
 
@@ -179,11 +178,8 @@ impl Log {
         let plan = self.inner.shared.state.lock().plan(range, max_bytes);
         match plan.in_memory() {
             Ok(entries) => Ok(entries),
-            Err(plan) => match tokio::task::spawn_blocking(|| plan.read()).await {
-                Ok(read) => read,
-                // The runtime is ending.
-                Err(_) => Err(LogError::Closed),
-            },
+            // None: the runtime is ending.
+            Err(plan) => work::blocking(|| plan.read()).await.unwrap_or(Err(LogError::Closed)),
         }
     }
 
@@ -269,10 +265,7 @@ impl fmt::Debug for Log {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.jobs = None; // the writer ends after what it has
-        let Some(writer) = self.writer.take() else { return };
         // An answer may hold the last clone: then this runs on the writer itself.
-        if writer.thread().id() != thread::current().id() {
-            let _ = writer.join();
-        }
+        self.writer.take().map(Thread::join);
     }
 }

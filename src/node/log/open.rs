@@ -2,13 +2,9 @@
 //! starts the writer.
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -21,6 +17,8 @@ use super::segment::{START, Segment, SegmentHead, list, sync_dir, write_zeros};
 use super::shared::{Shared, State};
 use super::writer::Writer;
 use super::{Entry, Ids, Log, LogError, Options, Recovered};
+use crate::node::ground::disk;
+use crate::node::ground::work::{Queue, Thread, queue};
 
 impl Log {
     /// Begins a log in a directory, which is made if need be. Its segments say from the first
@@ -138,7 +136,7 @@ impl Gathered {
 /// even believes it clean. So it is written once more, with the same bytes, before anyone relies
 /// on it.
 fn settle(last: &Segment, scan: &Scan) -> io::Result<()> {
-    let length = last.file.metadata()?.len();
+    let length = last.file.length()?;
     let end = scan.end.min(length);
     let mut at = scan.group;
     let mut piece = vec![0; 256 << 10];
@@ -167,33 +165,32 @@ fn start(
     state.stats.segments = segments.len();
     let room = Semaphore::new(options.queue_bytes.max(1) as usize);
     let shared = Arc::new(Shared { ids, options, room, state: Mutex::new(state) });
-    let (jobs, taken) = mpsc::channel();
-    let (swept, sweeps) = mpsc::channel();
+    let (jobs, taken) = queue();
+    let (swept, sweeps) = queue();
     let segments = VecDeque::from(segments);
     let writer = Writer::new(dir.to_owned(), Arc::clone(&shared), replay, segments, end, swept)?;
     let cannot = || LogError::io("start the threads of the log in", dir);
     let sweeper = {
         let (dir, shared) = (dir.to_owned(), Arc::clone(&shared));
-        let run = move || sweep(&dir, &shared, &sweeps);
-        thread::Builder::new().name("log-sweeper".to_owned()).spawn(run).map_err(cannot())?
+        let run = async move { sweep(&dir, &shared, sweeps).await };
+        Thread::start("log-sweeper", run).map_err(cannot())?
     };
-    let run = move || {
-        writer.run(&taken); // its end is the sweeper's
-        let _ = sweeper.join();
+    let run = async move {
+        writer.run(taken).await; // its end is the sweeper's
+        sweeper.join();
     };
-    let thread =
-        thread::Builder::new().name("log-writer".to_owned()).spawn(run).map_err(cannot())?;
+    let thread = Thread::start("log-writer", run).map_err(cannot())?;
     Ok(Log::new(shared, jobs, thread))
 }
 
 /// Removes segments one after the other: each is gone for good before the next one goes, so that
 /// a power loss never leaves a hole. Apart from the writer, which must not wait for it.
-fn sweep(dir: &Path, shared: &Shared, sweeps: &Receiver<Arc<Segment>>) {
-    for segment in sweeps {
+async fn sweep(dir: &Path, shared: &Shared, mut sweeps: Queue<Arc<Segment>>) {
+    while let Some(segment) = sweeps.recv().await {
         if shared.alive().is_err_and(|error| !matches!(error, LogError::Closed)) {
             return;
         }
-        if let Err(error) = fs::remove_file(&segment.path) {
+        if let Err(error) = disk::remove_file(&segment.path) {
             // No harm is done; the next start tries again.
             let path = segment.path.display();
             tracing::warn!(%path, %error, "a purged segment of the log cannot be removed");
@@ -209,12 +206,12 @@ fn sweep(dir: &Path, shared: &Shared, sweeps: &Receiver<Arc<Segment>>) {
 /// Makes a directory, and every one above it that is missing, for good.
 fn make_dir(dir: &Path) -> Result<(), LogError> {
     let missing: Vec<PathBuf> =
-        dir.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+        dir.ancestors().take_while(|dir| !disk::is_there(dir)).map(Path::to_owned).collect();
     for dir in missing.iter().rev() {
         if dir.as_os_str().is_empty() {
             continue;
         }
-        DirBuilder::new().mode(0o700).create(dir).map_err(LogError::io("create", dir))?;
+        disk::make_dir(dir).map_err(LogError::io("create", dir))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_dir(parent)?;
         }
@@ -224,7 +221,7 @@ fn make_dir(dir: &Path) -> Result<(), LogError> {
 
 fn remove(drafts: &[PathBuf]) -> Result<(), LogError> {
     for draft in drafts {
-        fs::remove_file(draft).map_err(LogError::io("remove", draft))?;
+        disk::remove_file(draft).map_err(LogError::io("remove", draft))?;
     }
     Ok(())
 }

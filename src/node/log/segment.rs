@@ -19,14 +19,13 @@
 //! A segment is drafted under another name, made durable, and only then given its own. Its first
 //! records say again what must outlive the segments before it: vote, commit and purge.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::record::{long, word};
 use super::{Ids, LogError};
 use crate::cluster::{ClusterId, Incarnation, MemberId};
+use crate::node::ground::disk::{self, File};
 
 /// The format that this version reads and writes.
 pub(super) const VERSION: u32 = 1;
@@ -122,14 +121,10 @@ pub(super) struct Segment {
 impl Segment {
     /// Opens a segment and reads its head.
     pub(super) fn open(path: PathBuf, writing: bool) -> Result<Segment, LogError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(writing)
-            .open(&path)
-            .map_err(LogError::io("open", &path))?;
-        let mut bytes = Vec::with_capacity(LENGTH);
-        let read = Read::by_ref(&mut file).take(LENGTH as u64).read_to_end(&mut bytes);
-        read.map_err(LogError::io("read", &path))?;
+        let file = File::open(&path, writing).map_err(LogError::io("open", &path))?;
+        let length = file.length().map_err(LogError::io("read", &path))?;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(LENGTH).min(LENGTH)];
+        file.read_exact_at(&mut bytes, 0).map_err(LogError::io("read", &path))?;
         let head = SegmentHead::decode(&path, &bytes)?;
         Ok(Segment { path, file, head })
     }
@@ -144,13 +139,7 @@ impl Segment {
     ) -> Result<Segment, LogError> {
         let path = path_of(dir, head.sequence);
         let draft = dir.join(format!("{:016x}{DRAFT}", head.sequence));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&draft)
-            .map_err(LogError::io("create", &draft))?;
+        let file = File::create(&draft).map_err(LogError::io("create", &draft))?;
         let mut bytes = head.encode();
         bytes.extend_from_slice(records);
         let write = || {
@@ -159,13 +148,13 @@ impl Segment {
             file.sync_all()
         };
         write().map_err(LogError::io("write", &draft))?;
-        fs::rename(&draft, &path).map_err(LogError::io("put in place", &path))?;
+        disk::rename(&draft, &path).map_err(LogError::io("put in place", &path))?;
         sync_dir(dir)?;
         Ok(Segment { path, file, head })
     }
 
     pub(super) fn length(&self) -> Result<u64, LogError> {
-        Ok(self.file.metadata().map_err(LogError::io("read", &self.path))?.len())
+        self.file.length().map_err(LogError::io("read", &self.path))
     }
 }
 
@@ -183,8 +172,7 @@ pub(super) fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
 
 /// Makes what was created, renamed or removed in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), LogError> {
-    let sync = || File::open(dir)?.sync_all();
-    sync().map_err(LogError::io("sync", dir))
+    disk::sync_dir(dir).map_err(LogError::io("sync", dir))
 }
 
 /// The files of a log.
@@ -199,13 +187,12 @@ pub(super) struct Listing {
 /// Lists the files of a log; none if there is no such directory. Other files are passed over.
 pub(super) fn list(dir: &Path) -> Result<Listing, LogError> {
     let mut listing = Listing::default();
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
+    let paths = match disk::list(dir) {
+        Ok(paths) => paths,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listing),
         Err(error) => return Err(LogError::io("list", dir)(error)),
     };
-    for entry in entries {
-        let path = entry.map_err(LogError::io("list", dir))?.path();
+    for path in paths {
         if sequence(&path).is_some() {
             listing.segments.push(path);
         } else if numbered(&path, DRAFT).is_some() {

@@ -69,6 +69,17 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
+        // In a simulation segments end and entries leave memory within a run.
+        if cfg!(feature = "simulation") {
+            return Options {
+                segment_bytes: 16 << 10,
+                ahead_bytes: 4 << 10,
+                memory_bytes: 4 << 10,
+                memory_entries: 32,
+                queue_bytes: 1 << 20,
+                group_bytes: 8 << 10,
+            };
+        }
         Options {
             segment_bytes: 64 << 20,
             ahead_bytes: 1 << 20,

@@ -4,7 +4,6 @@
 //! Never writes, and never holds more than a window or one record in memory.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use super::LogError;
 use super::record::{ALIGN, HEAD, Head, SPARE, may_be_a_head, was_a_head};

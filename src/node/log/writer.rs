@@ -4,10 +4,8 @@
 //! After a failure it writes nothing more; it only answers, with that failure.
 
 use std::collections::VecDeque;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +17,7 @@ use super::replay::Replay;
 use super::segment::{START, Segment, SegmentHead};
 use super::shared::Shared;
 use super::{Entry, LogError, Position};
+use crate::node::ground::work::{Queue, RecvTimeoutError, Sender};
 
 /// How long a commit may wait for something it can be written along with.
 const LINGER: Duration = Duration::from_millis(20);
@@ -119,34 +118,34 @@ impl Writer {
     }
 
     /// Works until the log is closed or nobody holds it any more.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(super) async fn run(mut self, mut jobs: Queue<Job>) {
         self.sweep(); // a purge may have broken off
         let most = self.shared.options.group_bytes;
         let mut group = Vec::new();
-        while let Some(first) = self.next(jobs) {
+        while let Some(first) = self.next(&mut jobs).await {
             let mut bytes = first.permits as usize;
             group.push(first);
             while bytes < most
-                && let Ok(job) = jobs.try_recv()
+                && let Some(job) = jobs.try_recv()
             {
                 bytes += job.permits as usize;
                 group.push(job);
             }
             let closes = group.iter().any(|job| matches!(job.work, Work::Close));
-            let result = self.write(&group);
+            let result = self.write(&mut group).await;
             self.answer(&mut group, &result);
             if closes {
                 return;
             }
         }
         // Nobody is left to hear of a failure here; the next start reads what there is.
-        let _ = self.write(&[Job { work: Work::Close, ..Job::nudge() }]);
+        let _ = self.write(&mut [Job { work: Work::Close, ..Job::nudge() }]).await;
     }
 
     /// The next request. While there is none, the commit is written, and then nothing is done
     /// until there is one.
-    fn next(&self, jobs: &Receiver<Job>) -> Option<Job> {
-        match jobs.recv_timeout(LINGER) {
+    async fn next(&self, jobs: &mut Queue<Job>) -> Option<Job> {
+        match jobs.recv_timeout(LINGER).await {
             Ok(job) => return Some(job),
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {}
@@ -159,7 +158,7 @@ impl Writer {
             }
             state.asleep = true;
         }
-        let job = jobs.recv().ok();
+        let job = jobs.recv().await;
         self.shared.state.lock().asleep = false;
         job
     }
@@ -173,12 +172,12 @@ impl Writer {
     }
 
     /// Writes what is asked for and makes it durable.
-    fn write(&mut self, group: &[Job]) -> Result<(), LogError> {
+    async fn write(&mut self, group: &mut [Job]) -> Result<(), LogError> {
         // Closed is no failure: what was asked for before that is still done.
         if let Some(failure) = self.failed() {
             return Err(failure);
         }
-        self.try_write(group).map_err(|error| {
+        self.try_write(group).await.map_err(|error| {
             tracing::error!(%error, "the log has failed and takes nothing more");
             self.shared.fail(error)
         })
@@ -189,11 +188,11 @@ impl Writer {
         state.failure.clone().filter(|failure| !matches!(failure, LogError::Closed))
     }
 
-    fn try_write(&mut self, group: &[Job]) -> Result<(), LogError> {
+    async fn try_write(&mut self, group: &mut [Job]) -> Result<(), LogError> {
         let mut purges = false;
-        for job in group {
+        for job in group.iter_mut() {
             purges |= matches!(job.work, Work::Purge(_));
-            self.encode(&job.work)?;
+            self.encode(&job.work).await?;
         }
         let commit = {
             let mut state = self.shared.state.lock();
@@ -201,12 +200,12 @@ impl Writer {
             state.commit.take_if(|at| at.index < next)
         };
         if let Some(at) = commit {
-            self.record(Head::plain(Kind::Committed, at.term, at.index), &[])?;
+            self.record(Head::plain(Kind::Committed, at.term, at.index), &[]).await?;
             self.replay.bounds.committed = Some(at);
         }
         self.flush()?;
         if group.iter().any(|job| !matches!(job.work, Work::Nudge)) {
-            self.sync()?;
+            self.sync().await?;
         }
         self.publish(group.len() as u64);
         if purges {
@@ -215,28 +214,28 @@ impl Writer {
         Ok(())
     }
 
-    fn encode(&mut self, work: &Work) -> Result<(), LogError> {
+    async fn encode(&mut self, work: &Work) -> Result<(), LogError> {
         match work {
             Work::Append(entries) => {
                 for entry in entries {
-                    self.entry(entry)?;
+                    self.entry(entry).await?;
                 }
             }
             Work::Vote(vote) => {
-                self.record(Head::plain(Kind::Vote, 0, 0), vote)?;
+                self.record(Head::plain(Kind::Vote, 0, 0), vote).await?;
                 self.replay.vote = Some(vote.clone());
                 self.changes.push(Change::Vote(vote.clone()));
             }
             Work::Truncate { from, left } => {
                 let term = left.map_or(0, |position| position.term);
                 let tag = u8::from(left.is_some());
-                self.record(Head { tag, ..Head::plain(Kind::Truncate, term, *from) }, &[])?;
+                self.record(Head { tag, ..Head::plain(Kind::Truncate, term, *from) }, &[]).await?;
                 self.replay.bounds.truncate(*from, *left);
                 self.changes.push(Change::CutFrom(*from));
                 self.marker.breaks();
             }
             Work::Purge(up_to) => {
-                self.record(Head::plain(Kind::Purge, up_to.term, up_to.index), &[])?;
+                self.record(Head::plain(Kind::Purge, up_to.term, up_to.index), &[]).await?;
                 self.replay.bounds.purge(*up_to);
                 let (first, next) = (self.replay.bounds.first, self.replay.bounds.next);
                 self.changes.push(Change::DropBelow { first, next });
@@ -247,9 +246,9 @@ impl Writer {
         Ok(())
     }
 
-    fn entry(&mut self, entry: &Entry) -> Result<(), LogError> {
+    async fn entry(&mut self, entry: &Entry) -> Result<(), LogError> {
         let head = Head { tag: entry.kind, ..Head::plain(Kind::Entry, entry.term, entry.index) };
-        let offset = self.record(head, &entry.payload)?;
+        let offset = self.record(head, &entry.payload).await?;
         self.replay.bounds.entry(entry.position());
         self.entries += 1;
         if self.marker.marks(record::size(entry.payload.len())) {
@@ -260,11 +259,11 @@ impl Writer {
     }
 
     /// Encodes a record, in a new segment if this one is full. Where it will stand.
-    fn record(&mut self, head: Head, payload: &[u8]) -> Result<u64, LogError> {
+    async fn record(&mut self, head: Head, payload: &[u8]) -> Result<u64, LogError> {
         let mut offset = self.at + self.buffer.len() as u64;
         let end = offset + record::size(payload.len());
         if end > self.shared.options.segment_bytes && offset > self.begins {
-            self.rotate()?;
+            self.rotate().await?;
             offset = self.at;
         }
         let salt = self.segment.head.salt();
@@ -296,9 +295,9 @@ impl Writer {
     }
 
     /// Makes what is written durable.
-    fn sync(&mut self) -> Result<(), LogError> {
+    async fn sync(&mut self) -> Result<(), LogError> {
         if self.synced < self.at {
-            let sync = self.segment.file.sync_data();
+            let sync = self.segment.file.sync_data().await;
             sync.map_err(LogError::io("sync", &self.segment.path))?;
             self.synced = self.at;
             self.shared.state.lock().stats.syncs += 1;
@@ -308,9 +307,9 @@ impl Writer {
 
     /// Goes on in a new segment. This one is durable before, and says at its end that another one
     /// follows before anything is written there: none can go missing unnoticed.
-    fn rotate(&mut self) -> Result<(), LogError> {
+    async fn rotate(&mut self) -> Result<(), LogError> {
         self.flush()?;
-        self.sync()?;
+        self.sync().await?;
         let head = SegmentHead {
             sequence: self.segment.head.sequence + 1,
             first: self.replay.bounds.next,
@@ -326,11 +325,13 @@ impl Writer {
         let mut seal = Vec::new();
         let salt = self.segment.head.salt();
         record::encode(&mut seal, salt, 0, &Head::plain(Kind::Seal, 0, 0), &[]);
-        let write = || {
-            self.segment.file.write_all_at(&seal, self.at)?;
-            self.segment.file.sync_data()
+        let failed = LogError::io("write", &self.segment.path);
+        let written = self.segment.file.write_all_at(&seal, self.at);
+        let synced = match written {
+            Ok(()) => self.segment.file.sync_data().await,
+            error => error,
         };
-        write().map_err(LogError::io("write", &self.segment.path))?;
+        synced.map_err(failed)?;
 
         self.segments.push_back(Arc::clone(&segment));
         self.segment = segment;

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpSocket;
-
 use crate::cluster::MemberId;
+use crate::node::ground::Port;
 use crate::node::log::Ids;
 use crate::node::watch::Watchers;
 
@@ -33,7 +32,7 @@ pub struct Config {
     /// and waits for its leader.
     pub founders: Option<Vec<Founder>>,
     /// Its peer port, on each address it has; listened on once the data is read.
-    pub ports: Vec<TcpSocket>,
+    pub ports: Vec<Port>,
     /// Its name.
     pub name: String,
     /// Where clients reach it.

@@ -27,6 +27,7 @@ use super::store::Durable;
 use super::types::{LogId, Raft, StoredMembership};
 use crate::node::apply::Progress;
 use crate::node::checkpoint::{Batch, Checkpoint, Full, Limits, Positions, Writer};
+use crate::node::ground::{self, Fault};
 use crate::node::mvcc::StoreError;
 
 /// The blob that holds openraft's membership, in a checkpoint and in a snapshot.
@@ -227,6 +228,7 @@ impl Keeper {
             };
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
+                biased;
                 () = self.nudged.notified() => {}
                 () = self.durable.moved(), if !self.kept.lock().queue.is_empty() => {}
                 changed = positions.changed() => if changed.is_err() {
@@ -257,7 +259,9 @@ impl Keeper {
         if !kept.is_swept {
             self.nudge();
         }
-        if std::mem::take(&mut replicated.is_membership_new) || last.is_none() {
+        let is_membership_new = std::mem::take(&mut replicated.is_membership_new)
+            && !ground::has(Fault::MembershipNotKept);
+        if is_membership_new || last.is_none() {
             metas.push((Bytes::from_static(MEMBERSHIP), Some(blob(&replicated.membership))));
         }
         let membership = replicated.membership.clone();

@@ -283,6 +283,7 @@ impl RaftNetworkV2<Types> for Network {
         let _sending = self.links.keeper.sending();
         tracing::info!(member = %self.target, index = offer.id.index, "sending a snapshot");
         let sent = tokio::select! {
+            biased;
             sent = self.send(vote, &offer) => sent,
             closed = cancel => Err(StreamingError::Closed(closed)),
         };

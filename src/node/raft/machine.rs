@@ -21,6 +21,7 @@ use super::shared::Shared;
 use super::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::clock::Moment;
 use crate::node::checkpoint::Checkpoint;
+use crate::node::ground::work;
 use crate::node::mvcc::StoreError;
 
 /// Entries that are applied under one lock.
@@ -159,7 +160,7 @@ impl RaftStateMachine<Types> for Machine {
         let shared = Arc::clone(&self.shared);
         let membership = stand.membership.clone();
         let switch = async move {
-            let switched = tokio::task::spawn_blocking(move || {
+            let switched = work::blocking(move || {
                 imported.switch()?;
                 // Whoever still reads the old state's records holds their files.
                 shared.replace(state, membership);
@@ -167,8 +168,8 @@ impl RaftStateMachine<Types> for Machine {
                 place.drop_import()?;
                 Ok::<_, StoreError>(store)
             });
-            let store = switched.await;
-            let store = store.unwrap_or_else(|it| Err(StoreError::Io(it.to_string())))?;
+            let ended = || Err(StoreError::Io("what switches stores has ended".to_owned()));
+            let store = switched.await.unwrap_or_else(ended)?;
             Ok::<_, StoreError>(store as Arc<dyn Checkpoint>)
         };
         let replaced = self.keeper.replace(switch, stand).await;

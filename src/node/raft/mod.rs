@@ -44,6 +44,7 @@ mod offer;
 mod propose;
 mod receive;
 mod rest;
+mod runtime;
 mod serve;
 mod shared;
 mod start;

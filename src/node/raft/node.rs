@@ -144,6 +144,7 @@ impl Node {
             self.inner.published().await;
         };
         tokio::select! {
+            biased;
             () = ready => Ok(()),
             end = self.ended() => Err(end),
         }
@@ -176,6 +177,17 @@ impl Node {
         self.tasks.stop();
         let closed = inner.log.close().await.map_err(|it| End::from(&it));
         flushed.and(closed)
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Node {
+    /// Ends it as if its process had been killed. What it stands on is to be taken from it before.
+    pub fn kill(&self) {
+        self.tasks.stop();
+        self.inner.links.peers.close();
+        let raft = self.inner.raft.clone();
+        tokio::spawn(async move { raft.shutdown().await });
     }
 }
 

@@ -11,10 +11,11 @@ use tokio::sync::{OnceCell, mpsc};
 use super::codec::{Malformed, Reader, Writer};
 use super::types::{LogId, SnapshotMeta};
 use crate::node::fault::Fault;
+use crate::node::ground::work;
 use crate::node::mvcc::{Hashed, Record, Revision, Scan, StoreError};
 
 /// Bytes of records that travel together.
-const CHUNK: usize = 512 << 10;
+const CHUNK: usize = if cfg!(feature = "simulation") { 2 << 10 } else { 512 << 10 };
 
 /// A snapshot to be sent. While it lives, nothing that it wants is deleted.
 #[derive(Debug)]
@@ -37,8 +38,8 @@ impl Offer {
     pub(super) async fn hash(self: &Arc<Self>) -> Result<Hashed, StoreError> {
         let compute = || async {
             let offer = Arc::clone(self);
-            let hash = tokio::task::spawn_blocking(move || offer.scan.hash()).await;
-            hash.unwrap_or_else(|it| Err(StoreError::Io(format!("hash a snapshot: {it}"))))
+            let ended = || Err(StoreError::Io("what hashes a snapshot has ended".to_owned()));
+            work::blocking(move || offer.scan.hash()).await.unwrap_or_else(ended)
         };
         self.hash.get_or_init(compute).await.clone()
     }
@@ -49,9 +50,8 @@ impl Offer {
         self: &Arc<Self>,
         after: Revision,
     ) -> mpsc::Receiver<Result<Vec<Record>, StoreError>> {
-        let (send, receive) = mpsc::channel(2);
         let offer = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
+        work::reading(2, move |give| {
             let (mut chunk, mut size) = (Vec::new(), 0);
             let read = offer.scan.each(after, &mut |record| {
                 if record.revision <= after {
@@ -63,17 +63,17 @@ impl Offer {
                     return ControlFlow::Continue(());
                 }
                 size = 0;
-                match send.blocking_send(Ok(std::mem::take(&mut chunk))) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
+                if give(Ok(std::mem::take(&mut chunk))) {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
                 }
             });
             let last = read.map(|()| chunk);
             if !last.as_ref().is_ok_and(Vec::is_empty) {
-                let _ = send.blocking_send(last); // nobody may want it any more
+                give(last); // nobody may want it any more
             }
-        });
-        receive
+        })
     }
 }
 

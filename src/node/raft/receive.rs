@@ -13,10 +13,11 @@ use super::offer::{self, Begin, Chunk, Finish, Pieces};
 use super::types::LogId;
 use crate::node::apply::{OpenError, State};
 use crate::node::checkpoint::{Checkpoint, Import, Imported, Place};
+use crate::node::ground::work;
 use crate::node::mvcc::{Records, StoreError};
 
 /// Bytes that may be lost to a break.
-const FLUSH: usize = 16 << 20;
+const FLUSH: usize = if cfg!(feature = "simulation") { 4 << 10 } else { 16 << 20 };
 
 /// Why a snapshot is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -190,5 +191,5 @@ pub(super) fn open(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ReceiveError> + Send + 'static,
 ) -> Result<T, ReceiveError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(ReceiveError::Stopping))
+    work::blocking(work).await.unwrap_or(Err(ReceiveError::Stopping))
 }

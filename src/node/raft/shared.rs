@@ -13,7 +13,9 @@ use super::end::{End, Ends};
 use super::types::{Done, LogId, Order, StoredMembership, Types, log_id, seats};
 use super::waiters::{Answer, Waiters};
 use crate::clock::Clock;
-use crate::node::apply::{Applied, Halt, LeaseChange, State, Ticket};
+use crate::cluster::MemberId;
+use crate::node::apply::{Applied, Command, Halt, LeaseChange, Operation, State, Ticket};
+use crate::node::ground::{self, Fault};
 use crate::node::lease::Lessor;
 use crate::node::log::Ids;
 use crate::node::mvcc::Change;
@@ -135,6 +137,11 @@ impl Shared {
             EntryPayload::Blank => replicated.state.apply_blank(index, term),
             EntryPayload::Normal(Order(command)) => {
                 told.bytes += command.as_bytes().len();
+                let command = if ground::has(Fault::AppliedInMapOrder) {
+                    in_an_order_of_its_own(&command, self.ids.member)
+                } else {
+                    command
+                };
                 let applied = replicated.state.apply(index, term, &command)?;
                 let Applied { ticket, result, changes, lease } = applied;
                 told.answers.push((ticket, result));
@@ -203,6 +210,17 @@ impl Shared {
         let mut applied = self.applied.subscribe();
         // The sender is in `self`, so it cannot be gone.
         let _ = applied.wait_for(|next| *next > index).await;
+    }
+}
+
+/// What [`Fault::AppliedInMapOrder`] does.
+fn in_an_order_of_its_own(command: &Command, member: MemberId) -> Command {
+    match command.operation() {
+        Ok(Operation::Txn(mut txn)) if member.0 % 2 == 1 => {
+            txn.success.reverse();
+            Command::new(command.ticket(), &Operation::Txn(txn))
+        }
+        _ => command.clone(),
     }
 }
 

@@ -8,7 +8,6 @@ use futures_util::future::join_all;
 use openraft::EntryPayload;
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::barrier::Barrier;
@@ -26,10 +25,11 @@ use super::types::{Entry, Membership, Place as Address, Raft, StoredMembership, 
 use super::waiters::Waiters;
 use crate::clock::{Clock, Moment};
 use crate::node::apply::{OpenError, Published, State};
-use crate::node::checkpoint::{Checkpoint, Place, Sled};
+use crate::node::checkpoint::{Checkpoint, Place, Stored};
+use crate::node::ground::{self, net, work};
 use crate::node::log::{self, Ids, Log, LogError};
 use crate::node::mvcc::{Records, StoreError};
-use crate::node::port::{self, Taken};
+use crate::node::port::Taken;
 use crate::node::replica::Standing;
 use crate::node::transport::{Bound, Identity, Limits, Peers, Server, serve};
 
@@ -124,15 +124,15 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let openraft = options.openraft()?;
     let quota = options.quota;
     let begun = Clock.monotonic();
-    let opened = tokio::task::spawn_blocking(move || open(&dir, ids, is_first, quota)).await;
+    let opened = work::blocking(move || open(&dir, ids, is_first, quota)).await;
     let Data { log, place, checkpoint, replicated } =
-        opened.map_err(|it| StartError::Raft(it.to_string()))??;
+        opened.ok_or_else(|| StartError::Raft("what opens the data has ended".to_owned()))??;
     found(&log, ids, founders).await?;
     tell_read(&log, &replicated, begun);
 
     let store = Store::new(log.clone());
     let clock = Clock;
-    let random = getrandom::u64().map_err(|it| StartError::Random(it.to_string()))?;
+    let random = ground::random().map_err(StartError::Random)?;
     let applied = replicated.applied();
     let is_removed = replicated.state.is_removed(ids.member);
     let shared = Arc::new(Shared {
@@ -170,7 +170,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     let raft = Raft::new(ids.member.0, Arc::new(openraft), links.clone(), store, machine).await;
     let raft = raft.map_err(|it| StartError::Raft(it.to_string()))?;
     keeper.purges(&raft);
-    let listeners = match port::listen(ports) {
+    let listeners = match net::listen(ports) {
         Ok(listeners) => listeners,
         Err(taken) => {
             // Nothing is served yet; what openraft says of its end changes nothing.
@@ -217,7 +217,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
 
 /// Answers the peers until the node stops.
 fn answer(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<net::Listener>,
     inner: &Arc<Inner>,
     limits: &Limits,
 ) -> impl Future<Output = ()> + use<> {
@@ -290,7 +290,11 @@ fn open(dir: &Path, ids: Ids, is_first: bool, quota: u64) -> Result<Data, StartE
     Ok(Data { log, place, checkpoint: checkpoint as Arc<dyn Checkpoint>, replicated })
 }
 
-fn open_store(place: &Place, log: &Log, quota: u64) -> Result<(Arc<Sled>, Replicated), StartError> {
+fn open_store(
+    place: &Place,
+    log: &Log,
+    quota: u64,
+) -> Result<(Arc<Stored>, Replicated), StartError> {
     let bounds = log.bounds();
     let opened = place.open().map_err(StartError::from).and_then(|store| match store {
         Some(store) => read_store(Arc::new(store), quota).map(Some),
@@ -316,7 +320,7 @@ fn open_store(place: &Place, log: &Log, quota: u64) -> Result<(Arc<Sled>, Replic
     Ok((store, replicated))
 }
 
-fn read_store(store: Arc<Sled>, quota: u64) -> Result<(Arc<Sled>, Replicated), StartError> {
+fn read_store(store: Arc<Stored>, quota: u64) -> Result<(Arc<Stored>, Replicated), StartError> {
     let metas = store.metas(b"")?;
     let name = Bytes::from_static(keeper::MEMBERSHIP);
     let membership = metas.iter().find(|it| it.0 == name).map(|it| it.1.clone());

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::codec::{self, Malformed};
 use super::types::{Entry, LogId, Types, Vote};
+use crate::node::ground::{self, Fault};
 use crate::node::log::{Log, LogError};
 
 /// How much one read gives at most, in bytes of payload: what one message to a follower carries.
@@ -140,6 +141,9 @@ impl RaftLogStorage<Types> for Store {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if ground::has(Fault::VoteNotSaved) {
+            return Ok(());
+        }
         Ok(self.log.save_vote(codec::vote(vote)).await?)
     }
 

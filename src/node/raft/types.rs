@@ -8,6 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::machine::{Machine, Parcel};
+use super::runtime::Runtime;
 use crate::cluster::MemberId;
 use crate::node::apply::{Command, Seat};
 
@@ -27,7 +28,7 @@ impl RaftTypeConfig for Types {
     type Vote = impls::Vote<Self::LeaderId>;
     type Payload = openraft::EntryPayload<Order, u64, Place>;
     type Entry = openraft::Entry<CommittedTerm, Self::Payload>;
-    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = impls::ProgressResponder<Self, T>
     where

@@ -36,6 +36,7 @@ impl Inner {
         let mut tidings = Tidings::default();
         loop {
             tokio::select! {
+                biased;
                 changed = server.changed() => if changed.is_err() {
                     return; // raft has stopped
                 },
@@ -179,6 +180,7 @@ impl Inner {
                 return;
             }
             tokio::select! {
+                biased;
                 _ = removed.changed() => {}
                 _ = refusals.changed() => {}
                 // When raft ends, it is dropped. The rest of its metrics change with every step.

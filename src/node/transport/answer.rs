@@ -11,7 +11,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -21,6 +20,7 @@ use super::greeting::{Hello, Refusal};
 use super::hearing::Ear;
 use super::{Door, Lane, Limits, link};
 use crate::clock::Clock;
+use crate::node::ground::net::Stream;
 
 /// While so much is unread by the other side, nothing more is taken from it.
 const UNREAD: usize = 8 << 20;
@@ -76,7 +76,7 @@ pub(super) struct Wire<'a> {
 pub(super) async fn run<D: Door>(
     door: &D,
     wire: Wire<'_>,
-    stream: TcpStream,
+    stream: Stream,
     first: Bytes,
 ) -> LinkError {
     match carry(door, wire, stream, first).await {
@@ -88,7 +88,7 @@ pub(super) async fn run<D: Door>(
 async fn carry<D: Door>(
     door: &D,
     mut wire: Wire<'_>,
-    mut stream: TcpStream,
+    mut stream: Stream,
     first: Bytes,
 ) -> Result<Infallible, LinkError> {
     let Wire { hello, limits, clock, ear, ref mut stopping } = wire;

@@ -52,6 +52,7 @@ impl AppendSender {
         let member = self.link.met.member;
         let over = || CallError::Lost { member, source: Arc::new(LinkError::Dropped) };
         let place = tokio::select! {
+            biased;
             place = Arc::clone(&self.places).acquire_owned() => place.map_err(|_| over())?,
             () = self.sent.closed() => return Err(over()),
         };

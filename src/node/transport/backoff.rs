@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::node::ground;
+
 /// A small generator (xorshift64*); good enough to scatter waits, and for nothing else.
 #[derive(Debug)]
 pub(super) struct Jitter(Mutex<u64>);
@@ -11,9 +13,7 @@ pub(super) struct Jitter(Mutex<u64>);
 impl Jitter {
     /// Seeded by the system; by a constant if that has no randomness to give.
     pub(super) fn new() -> Jitter {
-        let mut seed = [0; 8];
-        let seed = getrandom::fill(&mut seed).map_or(0, |()| u64::from_ne_bytes(seed));
-        Jitter(Mutex::new(seed | 1))
+        Jitter(Mutex::new(ground::random().unwrap_or_default() | 1))
     }
 
     /// The wait after so many failures in a row: doubled each time from the first to the longest,

@@ -8,11 +8,11 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::error::DialError;
 use super::greeting::{self, Hello, Identity, Refusal};
 use crate::cluster::Incarnation;
+use crate::node::ground::net::{self, Stream};
 
 /// The longest refusal that is read.
 const REFUSAL: usize = 16 << 10;
@@ -22,7 +22,7 @@ const REFUSAL: usize = 16 << 10;
 pub(super) struct Greeted {
     pub(super) url: String,
     pub(super) met: Identity,
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// What had arrived behind the greeting already.
     pub(super) first: Bytes,
 }
@@ -71,8 +71,8 @@ async fn one(url: &str, hello: &Hello, known: Option<Incarnation>) -> Result<Gre
     };
     let host = authority.host().trim_matches(['[', ']']);
     let connect = |source| DialError::Connect { url: url.to_owned(), source };
-    let stream =
-        TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await.map_err(connect)?;
+    let port = authority.port_u16().unwrap_or(80);
+    let stream = net::connect(hello.from.member, host, port).await.map_err(connect)?;
     // Frames are written whole; waiting to fill a packet only delays them.
     stream.set_nodelay(true).map_err(connect)?;
 
@@ -95,6 +95,7 @@ async fn one(url: &str, hello: &Hello, known: Option<Incarnation>) -> Result<Gre
     };
     tokio::pin!(exchange);
     let response = tokio::select! {
+        biased;
         answer = &mut exchange => answer?,
         // It may end before the answer is taken from it.
         _ = &mut connection => exchange.await?,
@@ -105,11 +106,12 @@ async fn one(url: &str, hello: &Hello, known: Option<Incarnation>) -> Result<Gre
     tokio::pin!(upgrade);
     // The connection hands its socket over while it is driven.
     let upgraded = tokio::select! {
+        biased;
         upgraded = &mut upgrade => upgraded,
         _ = &mut connection => upgrade.await,
     };
     let status = |_| DialError::Status { url: url.to_owned(), status: 101 };
-    let parts = upgraded.map_err(http)?.downcast::<TokioIo<TcpStream>>().map_err(status)?;
+    let parts = upgraded.map_err(http)?.downcast::<TokioIo<Stream>>().map_err(status)?;
     let stream = parts.io.into_inner();
     Ok(Greeted { url: url.to_owned(), met, stream, first: parts.read_buf })
 }

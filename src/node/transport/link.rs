@@ -3,7 +3,7 @@
 //! Callers put their frames into a shared buffer and wait; one task writes what has gathered,
 //! reads what comes and hands each answer to whoever waits for it. Many calls so share one write.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -25,6 +24,7 @@ use super::hearing::Ear;
 use super::{Bound, Lane, Limits};
 use crate::clock::Clock;
 use crate::cluster::MemberId;
+use crate::node::ground::net::Stream;
 
 /// Largest piece of unwritten buffer that is kept when there is nothing to write.
 const KEPT: usize = 1 << 20;
@@ -46,7 +46,7 @@ pub(super) struct Link {
 #[derive(Debug, Default)]
 struct State {
     out: BytesMut,
-    waiting: HashMap<u64, Waiting>,
+    waiting: BTreeMap<u64, Waiting>,
     /// Bytes of the bodies that are waited for.
     bytes: usize,
     last_id: u64,
@@ -230,7 +230,7 @@ impl Drop for Reply {
 /// What the task of a connection works with.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// What came behind the greeting.
     pub(super) first: Bytes,
     pub(super) ear: Arc<Ear>,

@@ -13,7 +13,6 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -24,6 +23,7 @@ use super::pages::Page;
 use super::{Door, Lane, Limits};
 use crate::clock::Clock;
 use crate::cluster::MemberId;
+use crate::node::ground::net::{Listener, Stream};
 
 /// The longest header section that is read.
 const HEADERS: usize = 16 << 10;
@@ -66,7 +66,7 @@ type Answer = Response<Full<Bytes>>;
 /// Serves a peer port until `shutdown` comes; then takes nothing new, lets calls that are under
 /// way end within [`Limits::drain`], and returns. Dropped before, everything ends at once.
 pub async fn serve<D: Door>(
-    listener: TcpListener,
+    listener: Listener,
     server: Server<D>,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -78,7 +78,9 @@ pub async fn serve<D: Door>(
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
+            biased;
             () = &mut shutdown => break,
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => shared.admit(stream, &mut tasks),
                 Err(error) => {
@@ -87,7 +89,6 @@ pub async fn serve<D: Door>(
                     tokio::time::sleep(PAUSE).await;
                 }
             },
-            Some(ended) = tasks.join_next(), if !tasks.is_empty() => report(ended),
         }
     }
     drop(listener);
@@ -148,7 +149,7 @@ impl Guests {
 }
 
 impl<D: Door> Shared<D> {
-    fn admit(self: &Arc<Self>, stream: TcpStream, tasks: &mut JoinSet<()>) {
+    fn admit(self: &Arc<Self>, stream: Stream, tasks: &mut JoinSet<()>) {
         let mut guests = self.guests.lock();
         guests.last += 1;
         let number = guests.last;
@@ -208,7 +209,7 @@ struct Guest<D> {
 }
 
 impl<D: Door> Guest<D> {
-    async fn entertain(self, stream: TcpStream) {
+    async fn entertain(self, stream: Stream) {
         // Frames are written whole; waiting to fill a packet only delays them.
         if stream.set_nodelay(true).is_err() {
             return;
@@ -229,7 +230,7 @@ impl<D: Door> Guest<D> {
     }
 
     /// The HTTP part, one request long. What is left of the connection if that was a greeting.
-    async fn greet(&self, stream: TcpStream) -> Option<(Hello, TcpStream, Bytes)> {
+    async fn greet(&self, stream: Stream) -> Option<(Hello, Stream, Bytes)> {
         let granted = Mutex::new(None);
         let service = service_fn(|mut request: Request<Incoming>| {
             let (answer, hello) = self.shared.respond(self.number, &request);
@@ -248,7 +249,7 @@ impl<D: Door> Guest<D> {
             .with_upgrades()
             .await;
         let (hello, upgrade) = granted.into_inner()?;
-        let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+        let parts = upgrade.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
         Some((hello, parts.io.into_inner(), parts.read_buf))
     }
 }

@@ -5,6 +5,7 @@
 //! grows. Whoever calls meanwhile waits for the next one, no longer than its own limit.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ struct Common {
     hearing: Arc<Hearing>,
     jitter: Jitter,
     refusals: watch::Sender<Option<(MemberId, Refusal)>>,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -121,6 +123,7 @@ impl Peers {
             hearing: Arc::default(),
             jitter: Jitter::new(),
             refusals: watch::Sender::new(None),
+            is_closed: AtomicBool::new(false),
         };
         Peers { common: Arc::new(common), targets: Arc::default() }
     }
@@ -133,6 +136,9 @@ impl Peers {
             .entry(address.id)
             .or_insert_with(|| Arc::new(Target::new(Arc::clone(&self.common), address)));
         target.moved(address);
+        if self.common.is_closed.load(Ordering::Relaxed) {
+            target.forget();
+        }
         Peer(Arc::clone(target))
     }
 
@@ -151,8 +157,9 @@ impl Peers {
         self.common.hearing.forget(id);
     }
 
-    /// Forgets all peers: this node is closing.
+    /// Forgets all peers, also those that are asked for later: this node is closing.
     pub fn close(&self) {
+        self.common.is_closed.store(true, Ordering::Relaxed);
         let targets = std::mem::take(&mut *self.targets.lock());
         for target in targets.values() {
             target.forget();

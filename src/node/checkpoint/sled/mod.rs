@@ -133,6 +133,7 @@ impl Sled {
     }
 
     /// Whether [`Sled::create`] was finished there.
+    #[cfg(not(feature = "simulation"))]
     pub(super) fn is_made(dir: &Path) -> Result<bool, StoreError> {
         seal::is_sealed(dir)
     }
