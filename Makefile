@@ -49,7 +49,7 @@ lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whe
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
 	cargo check --locked --no-default-features
-	cargo clippy --locked --no-default-features --features simulation --test simulation -- -D warnings
+	cargo clippy --locked --features simulation --test simulation -- -D warnings
 	@sh scripts/generated.sh --check
 	@sh scripts/check-agree.sh
 

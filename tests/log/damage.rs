@@ -110,6 +110,34 @@ fn a_bad_head_of_a_segment_refuses_and_a_newer_format_is_told_apart() {
     assert!(matches!(error, LogError::Version { version: 2, .. }), "{error}");
 }
 
+/// What a new segment says again was durable before the segment had its name. Taken for a torn write
+/// it would be repaired, and the purge that explains missing segments forgotten.
+#[test]
+fn what_a_segment_says_again_is_never_a_torn_write() {
+    let place = Place::new(SMALL);
+    let log = place.create();
+    place.wait(log.save_vote("a vote".into())).unwrap();
+    place.append_each(&log, 1, 0..80);
+    drop(log);
+    let (path, mut bytes) = contents(&place.dir()).pop().unwrap();
+    let restated = u64::from_le_bytes(bytes[64..72].try_into().unwrap());
+    assert!(restated > 0);
+    // A crash right after it was begun.
+    bytes[usize::try_from(START + restated).unwrap()..].fill(0);
+    for offset in START..START + restated {
+        let at = usize::try_from(offset).unwrap();
+        fs::write(&path, &bytes).unwrap();
+        // Bytes that pad a record are nobody's.
+        overwrite(&path, offset, &[bytes[at] ^ 1]);
+        let is_noticed = check(&place.dir()).unwrap().unwrap().damage.is_some();
+        assert!(is_noticed || bytes[at] == 0, "byte {offset}");
+        assert!(check(&place.dir()).unwrap().unwrap().torn_tail.is_none(), "byte {offset}");
+    }
+    bytes[usize::try_from(START).unwrap()..].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(refused(&place).offset, START);
+}
+
 #[test]
 fn a_read_from_the_disk_notices_damage_as_well() {
     let place = Place::new(SMALL);

@@ -34,7 +34,7 @@ impl Log {
         }
         make_dir(dir)?;
         remove(&listing.drafts)?;
-        let head = SegmentHead { ids, sequence: 1, first: 0, former_end: 0 };
+        let head = SegmentHead { ids, sequence: 1, first: 0, former_end: 0, restated: 0 };
         let length = (START + options.ahead_bytes).min(options.segment_bytes).max(START);
         let segment = Arc::new(Segment::begin(dir, head, &[], length)?);
         start(dir, ids, options, Replay::default(), State::default(), vec![segment], START)

@@ -10,14 +10,15 @@
 //! 40 sequence     u64  also the file's name
 //! 48 first index  u64  that of the next entry when the segment was begun
 //! 56 former end   u64  where the last record of the segment before ends; 0 in the first one
-//! 64              u64  zero
+//! 64 restated     u64  bytes of the records that say again what stood in segments before
 //! 72              u32  zero
 //! 76 sum          u32  CRC-32C of all above
 //! 80 records
 //! ```
 //!
 //! A segment is drafted under another name, made durable, and only then given its own. Its first
-//! records say again what must outlive the segments before it: vote, commit and purge.
+//! records say again what must outlive the segments before it: vote, commit and purge. They were
+//! durable before anyone relied on the segment, so what of them cannot be read is no torn write.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ pub(super) struct SegmentHead {
     pub(super) sequence: u64,
     pub(super) first: u64,
     pub(super) former_end: u64,
+    /// 0 in segments of before this was told.
+    pub(super) restated: u64,
 }
 
 impl SegmentHead {
@@ -60,7 +63,7 @@ impl SegmentHead {
             self.sequence,
             self.first,
             self.former_end,
-            0, // spare
+            self.restated,
         ];
         for field in fields {
             bytes.extend_from_slice(&field.to_le_bytes());
@@ -95,6 +98,7 @@ impl SegmentHead {
             sequence: long(bytes, 40),
             first: long(bytes, 48),
             former_end: long(bytes, 56),
+            restated: long(bytes, 64),
         };
         if Some(head.sequence) != sequence(path) {
             return damaged("the segment has the name of another one");

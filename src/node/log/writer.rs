@@ -310,14 +310,15 @@ impl Writer {
     async fn rotate(&mut self) -> Result<(), LogError> {
         self.flush()?;
         self.sync().await?;
-        let head = SegmentHead {
+        let mut head = SegmentHead {
             sequence: self.segment.head.sequence + 1,
             first: self.replay.bounds.next,
             former_end: self.at,
             ..self.segment.head
         };
         let records = self.restated(head.salt());
-        let begins = START + records.len() as u64;
+        head.restated = records.len() as u64;
+        let begins = START + head.restated;
         let options = &self.shared.options;
         let length = (begins + options.ahead_bytes).min(options.segment_bytes).max(begins);
         let segment = Arc::new(Segment::begin(&self.dir, head, &records, length)?);
