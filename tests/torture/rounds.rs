@@ -25,8 +25,11 @@ use crate::watchers::{Watchers, compare, everything};
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// What is over soon, for a short run.
-pub(crate) const SHORT: [&[Kind]; 3] =
-    [&[Kind::PowerOfAll], &[Kind::CutAll, Kind::KillUp], &[Kind::DataGone, Kind::KillOne]];
+pub(crate) const SHORT: [&[Kind]; 3] = [
+    &[Kind::ClockOfAll, Kind::KillAll],
+    &[Kind::PowerOfAll, Kind::CutAll],
+    &[Kind::DataGone, Kind::KillUp],
+];
 
 /// Plays rounds of these faults, and panics unless all are as they should be.
 #[track_caller]
