@@ -123,15 +123,21 @@ impl Place {
     /// `kill -9` of what runs of these, all before the first is awaited.
     pub(crate) fn kill(&self, nodes: &[String]) {
         let all: Vec<_> = nodes.iter().flat_map(|it| self.processes(it)).collect();
-        all.iter().for_each(|it| it.signal(Signal::KILL));
-        all.iter().for_each(|it| it.kill_9());
+        for it in &all {
+            it.signal(Signal::KILL);
+        }
+        for it in all {
+            it.kill_9();
+        }
     }
 
     /// Does something to nodes that do not run, while `up` does not look.
     pub(crate) fn while_down<T>(&self, nodes: &[String], act: impl FnOnce() -> T) -> T {
         self.cluster.while_up_is_frozen(|| {
             self.kill(nodes);
-            nodes.iter().for_each(|it| kill_all_of(&self.home().node(it)));
+            for it in nodes {
+                kill_all_of(&self.home().node(it));
+            }
             act()
         })
     }

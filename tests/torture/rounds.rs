@@ -111,7 +111,7 @@ fn round(kinds: &[Kind], means: &Means, chance: &mut Chance, tally: &mut Tally) 
     let mut place = Place::new(needs, means);
     let endpoints = place.cluster.endpoints();
     let habit = Habit {
-        clients: chance.between(4, 13),
+        clients: chance.between(6, 20),
         pause: *chance.one_of(&[2, 10, 30]),
         large: if has(Kind::DiskFull) { 4 } else { 0 },
         seed: chance.below(u64::MAX),

@@ -94,7 +94,7 @@ impl Watchers {
             (heard, spawn(work))
         };
         let each = (0..endpoints.len()).map(one).collect();
-        Watchers { each, stop }
+        Watchers { stop, each }
     }
 
     /// What each was told, in the order in which it was.
