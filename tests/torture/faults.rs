@@ -107,11 +107,13 @@ impl Kind {
     }
 
     /// Whether both may be in one round. One damaged disk is what a cluster of three bears; what is
-    /// damaged under a journal of unsynced writes has no meaning; and a network heals as a whole.
+    /// damaged under a journal of unsynced writes has no meaning; a network heals as a
+    /// whole, and who is frozen twice is let go once.
     pub(crate) fn goes_with(self, other: Kind) -> bool {
         let both = |test: fn(Kind) -> bool| test(self) && test(other);
         let is_on_disk = |it: Kind| it.is_of_disk() || it.is_of_power();
-        self != other && !both(is_on_disk) && !both(Kind::is_of_network)
+        let freezes = |it: Kind| matches!(it, Freeze | FreezeLeader);
+        self != other && !both(is_on_disk) && !both(Kind::is_of_network) && !both(freezes)
     }
 }
 

@@ -172,6 +172,21 @@ impl Place {
         }
     }
 
+    /// One that was frozen, and killed since, runs anew.
+    pub(crate) fn forgets_who_is_not_frozen(&mut self) {
+        let is_open = |it: &&Harmed| it.harm == Harm::Frozen && it.until.is_none();
+        let open: Vec<_> = self.harmed.iter().filter(is_open).map(|it| it.node.clone()).collect();
+        for node in open {
+            let is_stopped = |it: &Process| {
+                let stat = fs::read_to_string(format!("/proc/{}/stat", it.pid));
+                stat.is_ok_and(|it| it.contains(") T "))
+            };
+            if !self.processes(&node).iter().any(is_stopped) {
+                self.relieve(&node, Harm::Frozen);
+            }
+        }
+    }
+
     /// Waits until all is as declared, and every node that was emptied has another member.
     #[track_caller]
     pub(crate) fn heals(&self, before: &[(String, u64)]) {

@@ -21,7 +21,7 @@ use crate::tally::Tally;
 use crate::truth::Truth;
 use crate::watchers::{Watchers, compare, everything};
 
-/// A signal takes this long at most until it has stopped every thread.
+/// A fault takes this long at most until it is there.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// What is over soon, for a short run.
@@ -182,7 +182,8 @@ fn is_worth_telling(line: &str) -> bool {
 /// the answer was not a quorum's, or the fault was none.
 fn without_a_quorum(operations: &[Operation], place: &Place) -> Vec<String> {
     let nodes = place.names().len();
-    let is_silent = |it: &&Harmed| matches!(it.harm, Harm::Frozen | Harm::Isolated);
+    // A frozen one may have been killed and started again by `up` meanwhile.
+    let is_silent = |it: &&Harmed| it.harm == Harm::Isolated;
     let silent: Vec<_> = place.harmed.iter().filter(is_silent).collect();
     let answered = operations.iter().filter(|it| it.answer.is_some());
     let wrong = answered.filter(|operation| {
@@ -203,6 +204,7 @@ fn suffer(kinds: &[Kind], place: &mut Place, chance: &mut Chance, tally: &mut Ta
     for kind in kinds {
         *tally.faults.entry(*kind).or_default() += 1;
         let fault = begin(*kind, place, chance);
+        place.forgets_who_is_not_frozen();
         eprintln!("    {} for {:?}", fault.told, fault.lasts);
         under_way.push((now() + fault.lasts, fault));
         chance.pause(50, 2500);

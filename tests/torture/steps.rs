@@ -201,7 +201,10 @@ impl Judge<'_> {
     fn is_down(&self, node: &str, at: Instant) -> bool {
         let is_down = |it: &&Harmed| matches!(it.harm, Harm::Frozen | Harm::Isolated);
         self.harmed.iter().filter(is_down).any(|it| {
-            it.node == node && it.from + SETTLED < at && it.until.is_none_or(|until| at < until)
+            // One that is frozen for longer than this, `up` kills by force; then it may run anew.
+            let is_killed = it.harm == Harm::Frozen && it.from + DWELL < at;
+            let is_over = it.until.is_some_and(|until| until <= at);
+            it.node == node && it.from + SETTLED < at && !is_over && !is_killed
         })
     }
 
@@ -370,13 +373,13 @@ mod tests {
 
     #[test]
     fn a_removal_or_promotion_that_may_cost_the_quorum_is_not() {
-        let harmed = [("b", Harm::Emptied, 15, None), ("c", Harm::Frozen, 16, Some(30))];
+        let harmed = [("b", Harm::Emptied, 15, None), ("c", Harm::Frozen, 17, Some(30))];
         assert_eq!(judged(&STORY, &harmed).len(), 1);
-        let harmed = [("b", Harm::Emptied, 15, None), ("c", Harm::Frozen, 55, None)];
+        let harmed = [("b", Harm::Emptied, 15, None), ("c", Harm::Frozen, 57, None)];
         assert_eq!(judged(&STORY, &harmed).len(), 0, "two of three are healthy");
         let harmed = [
             ("b", Harm::Emptied, 15, None),
-            ("c", Harm::Frozen, 55, None),
+            ("c", Harm::Frozen, 57, None),
             ("a", Harm::Isolated, 55, None),
         ];
         assert_eq!(judged(&STORY, &harmed).len(), 1);
