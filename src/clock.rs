@@ -67,6 +67,11 @@ impl Clock {
         Timestamp(BEGIN + self.monotonic().0 / 1_000_000)
     }
 
+    /// The same: nobody sets this clock.
+    pub fn steady(self) -> Timestamp {
+        self.now()
+    }
+
     /// The monotonic time now.
     pub fn monotonic(self) -> Moment {
         use tokio::time::Instant;
