@@ -15,17 +15,19 @@ OUT = $(or $(CARGO_TARGET_DIR),target)
 # Scenarios run real clusters against the clock, so few at a time and apart from the rest.
 every     := $(wildcard tests/*.rs) $(patsubst %/,%,$(dir $(wildcard tests/*/main.rs)))
 SCENARIOS := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios%,$t),--test $t)))
-# `durability` runs clusters at full load, so one at a time; its long rounds are in `make torture`.
+# `durability` runs clusters at full load, so one at a time; its long rounds are in `make torture`,
+# and so are those of `torture`, which breaks a cluster under `up`.
 # `e2e` needs a Kubernetes.
 # The planner's walk is long, and needs nothing that does I/O: built on its own, and optimised.
-OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability e2e simulation,$t),,--test $t)))
+OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability torture e2e simulation,$t),,--test $t)))
 PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
 # The node on a simulated ground (src/node/ground/). tokio wakes in an order that it draws; only so
 # can that be seeded.
 SIMULATION := --profile simulation --locked --no-default-features --features simulation --test simulation
 simulated   = RUSTFLAGS="--cfg tokio_unstable"
 SCENARIO_THREADS ?= 2
-ROUNDS ?= 5
+ROUNDS ?= 25
+REPEATS ?= 5
 SECONDS ?= 600
 
 help: ## List the targets
@@ -55,7 +57,7 @@ lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whe
 
 test: prepare ## Every test but the scenarios
 	cargo test --locked --lib --bins $(OTHERS)
-	cargo test --locked --test durability -- --test-threads=1
+	cargo test --locked --test durability --test torture -- --test-threads=1
 	cargo test $(PLANNER) -- --nocapture
 	cargo test --locked --doc
 
@@ -90,11 +92,12 @@ generate: prepare ## Write crds/ anew from the Rust types, and what is made from
 bench: prepare ## The benchmarks
 	cargo bench --locked $(ARGS)
 
-torture: prepare ## The deep walk, logs and nodes without power, then ROUNDS=5 times the scenarios
+torture: prepare ## ROUNDS=25 rounds of faults under `up`, nodes without power, the deep walk, scenarios
 	QUORATE_WALK=deep cargo test $(PLANNER) -- --nocapture
 	cargo test --locked --test log -- --ignored --nocapture torture
 	cargo test --locked --test durability -- --include-ignored --nocapture --test-threads=1
-	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; $(MAKE) scenarios || exit 1; done
+	QUORATE_ROUNDS=$(ROUNDS) cargo test --locked --test torture -- --include-ignored --nocapture --test-threads=1
+	@for n in $$(seq $(REPEATS)); do echo "scenarios $$n of $(REPEATS)"; $(MAKE) scenarios || exit 1; done
 
 fuzz: ## The fuzz targets: SECONDS=600 each, TARGETS="..." for some of them
 	@sh scripts/prepare.sh fuzz

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what building and testing Quorate needs and this machine lacks: a C compiler and
 # linker, certificates, the Rust toolchain that rust-toolchain.toml pins, and, for the tests, etcd
-# and etcdctl from Debian. With `build` as its argument, only what building needs; with `image`, what
+# and etcdctl from Debian, and, for root, what partitions a network. With `build` as its argument, only what building needs; with `image`, what
 # building a static binary needs; with `fuzz`, what the fuzz targets need: a C++ compiler and a
 # nightly Rust. Says what it does, a line each; says nothing when nothing is
 # missing.
@@ -59,6 +59,11 @@ if [ "${1:-all}" = fuzz ]; then have c++ || want g++; fi
 if [ "${1:-all}" = all ]; then
     have etcd || want etcd-server
     have etcdctl || want etcd-client
+    # Nobody else may use them; the tests say what they skip then.
+    if [ "$(id -u)" = 0 ]; then
+        have iptables || want iptables
+        have tc || want iproute2
+    fi
 fi
 # shellcheck disable=SC2086 # a list of names
 [ -z "$packages" ] || install $packages

@@ -39,6 +39,15 @@ impl Clock {
         Timestamp(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The time now, unless somebody has set the machine's clock since this process first asked:
+    /// ages by it are right all the same.
+    pub fn steady(self) -> Timestamp {
+        static START: OnceLock<(Timestamp, Moment)> = OnceLock::new();
+        let (at, moment) = *START.get_or_init(|| (self.now(), self.monotonic()));
+        let since = self.monotonic().since(moment).as_millis();
+        Timestamp(at.0.saturating_add(u64::try_from(since).unwrap_or(u64::MAX)))
+    }
+
     /// The monotonic time now: what limits and ages are measured with, as nobody can set it.
     #[allow(clippy::disallowed_methods, reason = "this is the one place that may read the clock")]
     pub fn monotonic(self) -> Moment {
@@ -56,6 +65,11 @@ impl Clock {
     pub fn now(self) -> Timestamp {
         const BEGIN: u64 = 1_000_000_000_000;
         Timestamp(BEGIN + self.monotonic().0 / 1_000_000)
+    }
+
+    /// The same: nobody sets this clock.
+    pub fn steady(self) -> Timestamp {
+        self.now()
     }
 
     /// The monotonic time now.

@@ -193,7 +193,7 @@ impl Up {
     /// Takes up a changed file, if it is one that can be followed (safety 21).
     fn follow_spec(&mut self) {
         let Some(path) = self.source.clone() else { return };
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let change = self.spec_file.as_mut().map_or(Change::None, |file| file.poll(now));
         let problem = match change {
             Change::None => return,

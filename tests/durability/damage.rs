@@ -9,9 +9,9 @@ use quorate::cluster::ExitKind;
 
 use crate::load::Load;
 use crate::nodes::{Node, Nodes, agree, files};
+use crate::support::chance::mix;
 use crate::support::files::copy_dir;
 use crate::support::wait::eventually;
-use crate::undo::mix;
 
 /// A member that is down, the two others, and what all of them have to have.
 struct Case {

@@ -13,9 +13,9 @@ use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 
 use crate::nodes::{LONG, Node};
+use crate::support::chance::mix;
 use crate::support::wait::eventually;
 use crate::support::wire::{block_on, channel, spawn};
-use crate::undo::mix;
 
 /// After this long without an answer, another member is asked.
 const ATTEMPT: Duration = Duration::from_secs(1);

@@ -15,8 +15,6 @@ mod support;
 mod damage;
 mod load;
 mod nodes;
-mod power;
 mod probes;
 mod rounds;
-mod undo;
 mod wiped;

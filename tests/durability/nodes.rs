@@ -14,11 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::power::Power;
+use crate::support::power::Power;
 use crate::support::spec::Addresses;
+use crate::support::undo::{Loss, Taken};
 use crate::support::wait::eventually;
 use crate::support::wire::{self, block_on, channel};
-use crate::undo::{Loss, Taken};
 
 /// Far more than anything here takes; what takes this long has failed.
 pub(crate) const LONG: Duration = Duration::from_secs(180);
@@ -163,7 +163,7 @@ impl Nodes {
     /// Takes away what the node, which does not run, has not synced.
     pub(crate) fn loses_power(node: &Node, loss: Loss) -> Taken {
         assert!(!node.runs());
-        crate::undo::take_away(&node.home, &node.undo, loss)
+        crate::support::undo::take_away(&node.home, &node.undo, loss)
     }
 
     /// Waits until these have the same history; the revision at which they were compared.

@@ -1,14 +1,12 @@
 //! Rounds: while eight clients write, nodes are killed or lose their power at random moments, and
 //! come again. Nothing that was acknowledged may be missing on any of them afterwards.
 
-use std::thread::sleep;
-use std::time::Duration;
-
 use crate::load::Load;
 use crate::nodes::{Node, Nodes, files};
-use crate::power::Power;
+use crate::support::chance::Chance;
+use crate::support::power::Power;
+use crate::support::undo::{Loss, Taken};
 use crate::support::wait::now;
-use crate::undo::{Loss, Taken, mix};
 
 #[test]
 fn three_rounds_of_kill_9_lose_nothing_that_was_acknowledged() {
@@ -63,21 +61,6 @@ fn rounds() -> u64 {
 
 fn seed(default: u64) -> u64 {
     number("QUORATE_SEED").unwrap_or(default)
-}
-
-/// A chance, drawn anew with each call.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = mix(self.0);
-        self.0 % end
-    }
-
-    /// Lets so long pass, at random.
-    fn pause(&mut self, from: u64, to: u64) {
-        sleep(Duration::from_millis(from + self.below(to - from)));
-    }
 }
 
 fn play(nodes: Nodes, rounds: u64, seed: u64) {

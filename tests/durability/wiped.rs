@@ -10,9 +10,9 @@ use quorate::proto::etcdserverpb::kv_client::KvClient;
 
 use crate::load::Load;
 use crate::nodes::{LONG, Node, Nodes};
+use crate::support::chance::mix;
 use crate::support::wait::eventually;
 use crate::support::wire::{self, block_on, channel};
-use crate::undo::mix;
 
 /// Who is killed in the midst of the transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

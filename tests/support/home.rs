@@ -11,7 +11,7 @@ use super::small_disk::SmallDisk;
 use super::wait::now;
 
 /// A test's directory: the manifest, the home of `up`, what `up` printed. Removed at the end,
-/// unless `QUORATE_TEST_KEEP` is set.
+/// unless `QUORATE_TEST_KEEP` is set; where it is `failed`, that of a test that did not.
 pub(crate) struct Home {
     dir: PathBuf,
     disks: Vec<SmallDisk>,
@@ -112,7 +112,13 @@ impl Drop for Home {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.disks.clear();
-        if std::env::var_os("QUORATE_TEST_KEEP").is_none() {
+        let keeps = match std::env::var_os("QUORATE_TEST_KEEP") {
+            Some(which) if which == "failed" => std::thread::panicking(),
+            which => which.is_some(),
+        };
+        if keeps {
+            eprintln!("kept: {}", self.dir.display());
+        } else {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }

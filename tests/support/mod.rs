@@ -3,14 +3,17 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod chance;
 pub(crate) mod cluster;
 pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod home;
+pub(crate) mod power;
 pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod small_disk;
 pub(crate) mod spec;
+pub(crate) mod undo;
 pub(crate) mod up;
 pub(crate) mod wait;
 pub(crate) mod wire;

@@ -194,6 +194,20 @@ pub(crate) fn local_keys(
     }
 }
 
+/// The store's revision, as a quorum vouches for it; of the first endpoint that answers.
+pub(crate) fn linear_revision(endpoints: &[String]) -> Result<i64, String> {
+    let mut failures = Vec::new();
+    for endpoint in endpoints {
+        let mut client = pb::kv_client::KvClient::new(channel(endpoint));
+        let request = pb::RangeRequest { key: "none".into(), ..Default::default() };
+        match block_on(async { ask(endpoint, client.range(request)).await }) {
+            Ok(answer) => return Ok(answer.header.map_or(0, |it| it.revision)),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    Err(failures.join("; "))
+}
+
 /// The hash of one member's store up to a revision, and the revision it was compacted at.
 pub(crate) fn hash_kv(endpoint: &str, revision: i64) -> Result<(u32, i64), String> {
     let mut client = pb::maintenance_client::MaintenanceClient::new(channel(endpoint));

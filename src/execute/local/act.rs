@@ -78,7 +78,7 @@ impl Local {
         nodes: &[NodeName],
     ) -> Result<Outcome, LocalError> {
         // A founding that broke off is begun anew less and less often.
-        let now = self.clock.now();
+        let now = self.clock.steady();
         if nodes.iter().any(|n| self.is_paused(n, now)) {
             return Ok(not_now("the founding before broke off a moment ago"));
         }
@@ -232,7 +232,7 @@ impl Local {
 
     /// True while a node that keeps ending is given time; counts the start otherwise.
     fn pauses(&mut self, node: &NodeName) -> bool {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let is_paused = self.is_paused(node, now);
         if !is_paused {
             self.count_start(node, now);
@@ -338,7 +338,7 @@ impl Local {
         let Some(mut file) = self.home.read()? else {
             return Ok(not_now("cluster.json is gone; nothing is removed without a record"));
         };
-        if change::note_removal(&mut file.record, node, member, why, self.clock.now()) {
+        if change::note_removal(&mut file.record, node, member, why, self.clock.steady()) {
             self.home.write(&file)?;
         }
         Ok(self.change().remove(Self::endpoint_of(seen, member).as_ref(), member).await)

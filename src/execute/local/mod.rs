@@ -107,6 +107,8 @@ pub struct Local {
     ends: ends::Ends,
     /// How often each node was started lately, and when last.
     starts: BTreeMap<NodeName, (u32, Timestamp)>,
+    /// How each node ended last, and when that was by a clock that nobody sets.
+    exits: BTreeMap<NodeName, (Exit, Timestamp)>,
 }
 
 impl Local {
@@ -123,6 +125,7 @@ impl Local {
             figures: BTreeMap::new(),
             ends: ends::Ends::default(),
             starts: BTreeMap::new(),
+            exits: BTreeMap::new(),
         }
     }
 

@@ -83,7 +83,8 @@ impl Local {
         }
 
         // Read after the answers came: a dwell must not count the time spent asking.
-        let now = self.clock.now();
+        // A clock that is set must neither end a dwell nor make one last.
+        let now = self.clock.steady();
         self.figures = statuses
             .iter()
             .map(|(n, s)| (n.clone(), MemberFigures { status: s.clone(), at: now }))
@@ -123,6 +124,16 @@ impl Local {
         answers
     }
 
+    /// The same end, with a time of our own clock in place of the machine's, which was asked when it
+    /// came about, and may have been set since.
+    fn dated(&mut self, name: &NodeName, exit: Exit, now: Timestamp) -> Exit {
+        let known = self.exits.get(name).filter(|it| it.0 == exit).map(|it| it.1);
+        let age = || self.clock.now().since(exit.at);
+        let at = known.unwrap_or_else(|| Timestamp(now.0.saturating_sub(age())));
+        self.exits.insert(name.clone(), (exit.clone(), at));
+        Exit { at, ..exit }
+    }
+
     fn node_seen(
         &mut self,
         wanted: &Wanted,
@@ -134,10 +145,11 @@ impl Local {
     ) -> NodeSeen {
         let since = self.memory.note(name, &l.running.process, health, quorum_answers, now);
         let state = l.running.state.as_ref();
+        let exit = last_exit(&l.running.process, state, self.ends.of(name));
         NodeSeen {
             process_since: since.process,
             stamp: stamp_of(&self.home.node(name)),
-            exit: last_exit(&l.running.process, state, self.ends.of(name)),
+            exit: exit.map(|it| self.dated(name, it, now)),
             data_gone: state.is_some_and(|s| s.data_gone)
                 && matches!(l.running.process, Process::Running { .. }),
             peer_url: l

@@ -62,7 +62,9 @@ impl Pods {
     /// watches have told of no change since. The members are asked all the same, and what is not
     /// as it was is read again before anything is done about it.
     pub fn rest(&mut self) {
-        let is_old = |it: &Reading| self.clock.now().since(it.at) > REREAD_MS;
+        let now = self.clock.now();
+        // Of a time to come only if the clock was set.
+        let is_old = |it: &Reading| now.since(it.at) > REREAD_MS || it.at > now;
         self.rests_on = self.reading.clone().filter(|it| !is_old(it));
     }
 

@@ -1,9 +1,13 @@
-//! Plays a loss of power from the journal that `shim.c` has kept: takes back what no sync covered.
+//! Plays a loss of power from the journals that `shim.c` has kept: takes back what no sync covered.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use super::chance::mix;
 
 /// What a power loss takes of what was not durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +33,6 @@ impl std::ops::AddAssign for Taken {
         self.writes += other.writes;
         self.names += other.names;
     }
-}
-
-/// Spreads a number over 64 bits (`splitmix64`).
-pub(crate) fn mix(it: u64) -> u64 {
-    let mut it = it.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    it ^ (it >> 31)
 }
 
 /// One record of the journal; see `shim.c`.
@@ -90,10 +86,20 @@ fn read(journal: &Path) -> Vec<Record> {
     records
 }
 
-/// Takes back below `dir` what was not durable, and forgets the journal in `undo`. Whoever wrote
+/// The records of all lives since the last decision, in order.
+fn lives(undo: &Path) -> Vec<Record> {
+    let entries = fs::read_dir(undo).expect("a directory").flatten().map(|it| it.path());
+    let is_journal = |it: &PathBuf| it.to_string_lossy().contains("/journal-");
+    let mut journals: Vec<_> = entries.filter(is_journal).collect();
+    journals.sort();
+    assert!(!journals.is_empty(), "the shim wrote no journal in {}", undo.display());
+    journals.iter().flat_map(|it| read(it)).collect()
+}
+
+/// Takes back below `dir` what was not durable, and forgets the journals in `undo`. Whoever wrote
 /// must be gone.
 pub(crate) fn take_away(dir: &Path, undo: &Path, loss: Loss) -> Taken {
-    let mut records = read(&undo.join("journal"));
+    let mut records = lives(undo);
     let mut covered = BTreeMap::<u64, u64>::new();
     for sync in records.iter().filter(|it| it.kind == b'S') {
         let up_to = covered.entry(sync.inode).or_default();

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// What each sync takes at least, so that there is always something that is not durable yet.
-const SYNC_MICROS: &str = "1500";
+pub(crate) const SYNC_MICROS: &str = "1500";
 
 /// A node's disk whose power can fail.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ impl Power {
         let built = BUILT.get_or_init(|| {
             let dir = tempfile::tempdir().expect("a directory");
             let shim = dir.path().join("shim.so");
-            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/durability/shim.c");
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/shim.c");
             let mut cc = Command::new("cc");
             cc.args(["-shared", "-fPIC", "-O2", "-o"]).arg(&shim).args([source, "-lpthread"]);
             cc.status().is_ok_and(|it| it.success()).then_some((dir, shim))
@@ -34,6 +34,11 @@ impl Power {
         built.as_ref().map(|it| Power { shim: it.1.clone(), is_deaf: false })
     }
 
+    /// The library, for whoever sets its variables by himself; `shim.c` tells them.
+    pub(crate) fn shim(&self) -> &Path {
+        &self.shim
+    }
+
     /// A disk that says it has synced, and has not.
     pub(crate) fn deaf(self) -> Power {
         Power { is_deaf: true, ..self }
@@ -41,7 +46,7 @@ impl Power {
 
     /// Has a node that is about to be started keep its journal.
     pub(crate) fn on(&self, command: &mut Command, home: &Path, undo: &Path) {
-        assert!(!undo.join("journal").exists(), "what its last life left was not decided on");
+        assert!(!undo.join("journal-0000").exists(), "what its last life left was not decided on");
         command
             .env("LD_PRELOAD", &self.shim)
             .env("PL_DIR", home)

@@ -1,10 +1,18 @@
 // An LD_PRELOAD shim for `power.rs`: keeps a journal of all that happens to files and names below
-// $PL_DIR, in $PL_UNDO/journal, from which a loss of power can be played: what no fsync or
+// $PL_DIR, in $PL_UNDO/journal-LIFE, from which a loss of power can be played: what no fsync or
 // fdatasync has covered is taken back. What is overwritten or cut is in the journal itself; what is
 // unlinked or renamed over stays reachable as $PL_UNDO/grave-NUMBER. A file's fsync covers its
 // content alone; names are covered by the fsync of their directory and nothing else, which is what
 // POSIX promises. Each sync first takes $PL_SYNC_MICROS, as on a slow disk; with
-// $PL_DEAF none covers anything.
+// $PL_DEAF none covers anything. A process that is started again, without a loss of power between,
+// begins another life and numbers its records after those of the former.
+//
+// Whoever starts nodes cannot give each of them variables of its own. So $PL_UNDOS is a directory
+// in which each node that has an entry of its name finds its $PL_UNDO; its $PL_DIR is then the
+// directory above its data dir. In $PL_CLOCKS the file of a node's name, or `up` for whoever is no
+// node, holds by how many nanoseconds its wall clock is off (an i64; it may change at any time).
+// With $PL_BIND a node's connections come from the address that it listens at for peers, so that
+// a filter of packets can tell whose they are.
 //
 // A record: kind, number, inode, x, y, z, length of what follows (u64 each), and that.
 //   W file   x offset, y size before, z bytes written   what stood there
@@ -24,9 +32,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -39,20 +53,95 @@ static int journal = -1, deaf;
 #define IN pthread_mutex_lock(&lock)
 #define OUT do { int kept = errno; pthread_mutex_unlock(&lock); errno = kept; } while (0)
 
+static volatile int64_t *off;
+static struct in_addr own;
+
+// $PL_CLOCKS/NAME, as long as this lives.
+static void follow_clock(const char *name) {
+    char path[PATH_MAX];
+    if (!getenv("PL_CLOCKS")) return;
+    snprintf(path, sizeof path, "%s/%s", getenv("PL_CLOCKS"), name);
+    int fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    void *page = mmap(NULL, sizeof *off, PROT_READ, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED) abort();
+    off = page;
+    syscall(SYS_close, fd);
+}
+
+static void find_own_address(void) {
+    const char *url = getenv("ETCD_LISTEN_PEER_URLS");
+    char host[64] = "";
+    if (getenv("PL_BIND") && url && sscanf(url, "http://%63[0-9.]", host) == 1) inet_aton(host, &own);
+}
+
 __attribute__((constructor)) static void begin(void) {
+    static char above[PATH_MAX], undo[PATH_MAX];
+    const char *data = getenv("ETCD_DATA_DIR"), *undos = getenv("PL_UNDOS"), *name = "up";
+    if (data) {
+        snprintf(above, sizeof above, "%s", data);
+        char *slash = strrchr(above, '/');
+        if (slash) *slash = 0;
+        name = strrchr(above, '/') ? strrchr(above, '/') + 1 : above;
+    }
+    follow_clock(name);
+    find_own_address();
     dir = getenv("PL_DIR"), undo_dir = getenv("PL_UNDO");
+    if (!undo_dir && undos && data) {
+        snprintf(undo, sizeof undo, "%s/%s", undos, name);
+        struct stat st;
+        if (!syscall(SYS_newfstatat, AT_FDCWD, undo, &st, 0)) dir = above, undo_dir = undo;
+    }
     if (!dir || !undo_dir) { dir = NULL; return; }
     dir_length = strlen(dir);
     if (getenv("PL_SYNC_MICROS")) micros = atol(getenv("PL_SYNC_MICROS"));
     deaf = !!getenv("PL_DEAF");
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/journal", undo_dir);
-    int flags = O_CREAT | O_EXCL | O_WRONLY | O_APPEND | O_CLOEXEC;
-    int fd = syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
-    if (fd < 0) { dir = NULL; return; } // a child of the node's, which writes nothing of it
+    int flags = O_CREAT | O_EXCL | O_WRONLY | O_APPEND | O_CLOEXEC, fd = -1;
+    for (uint64_t life = 0; fd < 0 && life < 10000; life++) {
+        snprintf(path, sizeof path, "%s/journal-%04lu", undo_dir, (unsigned long)life);
+        fd = syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
+        number = life << 40;
+    }
+    if (fd < 0) abort();
     journal = syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 900);
     if (journal < 0) abort();
     syscall(SYS_close, fd);
+}
+
+// The wall clock, which may be wrong; no other is touched.
+int clock_gettime(clockid_t clock, struct timespec *at) {
+    int r = syscall(SYS_clock_gettime, clock, at);
+    if (r || !off || (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE)) return r;
+    int64_t nanos = at->tv_sec * 1000000000L + at->tv_nsec + *off;
+    at->tv_sec = nanos / 1000000000L, at->tv_nsec = nanos % 1000000000L;
+    return 0;
+}
+int gettimeofday(struct timeval *restrict at, void *restrict zone) {
+    struct timespec now;
+    (void)zone;
+    int r = clock_gettime(CLOCK_REALTIME, &now);
+    at->tv_sec = now.tv_sec, at->tv_usec = now.tv_nsec / 1000;
+    return r;
+}
+time_t time(time_t *at) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (at) *at = now.tv_sec;
+    return now.tv_sec;
+}
+
+int connect(int fd, const struct sockaddr *to, socklen_t length) {
+    struct sockaddr_in from;
+    socklen_t n = sizeof from;
+    int is_loopback = to->sa_family == AF_INET && ntohl(((const struct sockaddr_in *)to)->sin_addr.s_addr) >> 24 == 127;
+    if (own.s_addr && is_loopback && !getsockname(fd, (struct sockaddr *)&from, &n) && from.sin_family == AF_INET && !from.sin_addr.s_addr && !from.sin_port) {
+        int yes = 1;
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+        from.sin_addr = own;
+        if (bind(fd, (struct sockaddr *)&from, sizeof from)) return -1;
+    }
+    return syscall(SYS_connect, fd, to, length);
 }
 
 static void note(char kind, uint64_t inode, uint64_t x, uint64_t y, uint64_t z, const void *more, size_t n) {
@@ -111,6 +200,15 @@ static void bury(const char *path) {
     char grave[PATH_MAX];
     snprintf(grave, sizeof grave, "%s/grave-%lu", undo_dir, (unsigned long)(number + 1));
     if (syscall(SYS_linkat, AT_FDCWD, path, AT_FDCWD, grave, 0)) abort();
+}
+
+// It has not lost it after all.
+static void unearth(void) {
+    char grave[PATH_MAX];
+    int kept = errno;
+    snprintf(grave, sizeof grave, "%s/grave-%lu", undo_dir, (unsigned long)(number + 1));
+    syscall(SYS_unlinkat, AT_FDCWD, grave, 0);
+    errno = kept;
 }
 
 static void keep_old(int fd, uint64_t inode, uint64_t size, uint64_t offset, uint64_t old, uint64_t length) {
@@ -249,7 +347,7 @@ int mkdirat(int at, const char *given, mode_t mode) {
 int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }
 
 int unlinkat(int at, const char *given, int flags) {
-    char path[PATH_MAX], grave[PATH_MAX];
+    char path[PATH_MAX];
     if (!absolute(at, given, path)) return syscall(SYS_unlinkat, at, given, flags);
     IN;
     struct stat st;
@@ -259,14 +357,9 @@ int unlinkat(int at, const char *given, int flags) {
     int is_file = is_there && !S_ISDIR(st.st_mode) && !(flags & AT_REMOVEDIR);
     if (is_file) bury(path);
     r = syscall(SYS_unlinkat, at, given, flags);
-    int e = errno;
     if (!r && is_file) note('U', inode, 0, 0, 0, name, strlen(name));
     else if (!r) note('D', inode, st.st_ino, 0, 0, name, strlen(name));
-    else if (is_file) {
-        snprintf(grave, sizeof grave, "%s/grave-%lu", undo_dir, (unsigned long)(number + 1));
-        syscall(SYS_unlinkat, AT_FDCWD, grave, 0);
-    }
-    errno = e;
+    else if (is_file) unearth();
     OUT;
     return r;
 }
@@ -286,7 +379,11 @@ int renameat(int a, const char *given, int b, const char *target) {
     if (replaces && S_ISDIR(st.st_mode)) abort();
     if (replaces) bury(to);
     int r = syscall(SYS_renameat, a, given, b, target);
-    if (r) abort(); // none fails in these tests
+    if (r) {
+        if (replaces) unearth();
+        OUT;
+        return r;
+    }
     char names[2 * NAME_MAX + 2];
     int n = snprintf(names, sizeof names, "%s%c%s", name, 0, new_name);
     note('R', inode, new_inode, replaces, 0, names, n);
