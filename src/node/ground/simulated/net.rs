@@ -14,9 +14,10 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::{Run, with};
+use crate::clock::{Clock, Moment};
 use crate::cluster::MemberId;
 use crate::node::port::Taken;
 
@@ -57,10 +58,10 @@ struct Door {
 struct Pipe {
     from: MemberId,
     to: MemberId,
-    under_way: VecDeque<(Instant, Vec<u8>)>,
+    under_way: VecDeque<(Moment, Vec<u8>)>,
     bytes: usize,
     /// The last of them comes then, and none before it.
-    last: Instant,
+    last: Moment,
     state: State,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -210,7 +211,7 @@ impl Wires {
         }
         let mut pipe = |from, to| {
             self.last += 1;
-            let (under_way, last) = (VecDeque::new(), Instant::now());
+            let (under_way, last) = (VecDeque::new(), Clock.monotonic());
             let (reader, writer) = (None, None);
             let pipe =
                 Pipe { from, to, under_way, bytes: 0, last, state: State::Open, reader, writer };
@@ -254,7 +255,7 @@ impl Run {
         id: u64,
         waker: &Waker,
         into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Option<Instant>>> {
+    ) -> Poll<io::Result<Option<Moment>>> {
         let reset = || Poll::Ready(Err(ErrorKind::ConnectionReset.into()));
         let Some(pipe) = self.wires.pipes.get_mut(&id) else { return reset() };
         pipe.reader = Some(waker.clone());
@@ -269,7 +270,7 @@ impl Run {
         let Some((at, bytes)) = pipe.under_way.front_mut() else {
             return if pipe.state == State::Shut { Poll::Ready(Ok(None)) } else { Poll::Pending };
         };
-        if *at > Instant::now() {
+        if *at > Clock.monotonic() {
             return Poll::Ready(Ok(Some(*at)));
         }
         let count = bytes.len().min(into.remaining());
@@ -301,7 +302,7 @@ impl Run {
             }
             State::Open => {}
         }
-        pipe.last = pipe.last.max(Instant::now() + late);
+        pipe.last = pipe.last.max(Clock.monotonic().after(late));
         pipe.bytes += bytes.len();
         pipe.under_way.push_back((pipe.last, bytes.to_vec()));
         pipe.reader.take().into_iter().for_each(Waker::wake);
@@ -377,9 +378,8 @@ fn poll_read(
     loop {
         let later = ready!(with(|run| run.read(id, context.waker(), into)))?;
         let Some(later) = later else { return Poll::Ready(Ok(())) };
-        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(later)));
-        sleep.as_mut().reset(later);
-        ready!(sleep.as_mut().poll(context));
+        let wait = later.since(Clock.monotonic());
+        ready!(sleep.insert(Box::pin(tokio::time::sleep(wait))).as_mut().poll(context));
     }
 }
 
