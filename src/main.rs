@@ -3,5 +3,11 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Its files would be in memory, and nobody would notice before they are missed.
+    if cfg!(feature = "simulation") {
+        eprintln!("error: this binary is built with the feature `simulation`, which keeps no data");
+        eprintln!("  build it without: cargo build --release --locked --bin quorate");
+        return ExitCode::FAILURE;
+    }
     quorate::cli::run(std::env::args_os())
 }
