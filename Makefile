@@ -25,7 +25,7 @@ PLANNER   := --release --locked --no-default-features --test plan_model --test p
 # can that be seeded.
 SIMULATION := --profile simulation --locked --no-default-features --features simulation --test simulation
 simulated   = RUSTFLAGS="--cfg tokio_unstable"
-SCENARIO_THREADS ?= 2
+SCENARIO_THREADS ?= 4
 ROUNDS ?= 25
 REPEATS ?= 5
 SECONDS ?= 600

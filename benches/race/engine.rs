@@ -13,7 +13,7 @@ pub(crate) const EMBEDDED: &str = "embedded";
 
 /// An engine, as `quorate up` is told of it.
 pub(crate) struct Engine {
-    pub(crate) side: &'static str,
+    pub(crate) side: char,
     name: String,
     version: String,
     arguments: Vec<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// The engine that a variable names: a path, or [`EMBEDDED`]. `up` gets either as it is.
-    pub(crate) fn new(side: &'static str, name: &str) -> Engine {
+    pub(crate) fn new(side: char, name: &str) -> Engine {
         let version = if name == EMBEDDED {
             String::new()
         } else {
@@ -35,6 +35,11 @@ impl Engine {
     /// Whether it is ours, which the goals are for.
     pub(crate) fn is_ours(&self) -> bool {
         self.name == EMBEDDED
+    }
+
+    /// What it is called in a picture.
+    pub(crate) fn title(&self) -> String {
+        self.version.rsplit(' ').next().map_or_else(String::new, |it| format!("etcd {it}"))
     }
 
     /// Whether it is an etcd that reads faster and holds less than Debian's: 3.5 or newer.

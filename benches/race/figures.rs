@@ -69,37 +69,52 @@ const LINES: &[Line] = &[
     line("idle", "idle, all processes, of one core", "%", Lower, Goal::Below(3.0)),
 ];
 
-/// Every single figure: by its name, by side (A, B), by pair.
+/// The figures of one engine, by round.
+type Side = BTreeMap<usize, Vec<f64>>;
+
+/// Every single figure: by its name, by engine, by round.
 #[derive(Default)]
-pub(crate) struct Race(BTreeMap<&'static str, [BTreeMap<usize, Vec<f64>>; 2]>);
+pub(crate) struct Race(BTreeMap<&'static str, BTreeMap<usize, Side>>);
 
 impl Race {
     pub(crate) fn note(&mut self, id: &'static str, side: usize, pair: usize, value: f64) {
         assert!(LINES.iter().any(|line| line.id == id), "{id} has no line in the table");
-        self.0.entry(id).or_default()[side].entry(pair).or_default().push(value);
+        self.0.entry(id).or_default().entry(side).or_default().entry(pair).or_default().push(value);
     }
 
-    /// Prints the table; false if our engine missed a goal.
-    pub(crate) fn print(&self, engines: &[Engine; 2], settings: &Settings) -> bool {
-        let [a, b] = engines;
+    /// Prints a table for each baseline; false if our engine, the last, missed a goal.
+    pub(crate) fn print(&self, engines: &[Engine], settings: &Settings) -> bool {
+        let baselines = 0..engines.len() - 1;
+        // Not `all`: each table is to be printed.
+        baselines.filter(|at| !self.print_one(*at, engines, settings)).count() == 0
+    }
+
+    fn print_one(&self, at: usize, engines: &[Engine], settings: &Settings) -> bool {
+        let (a, b) = (&engines[at], &engines[engines.len() - 1]);
         println!(
             "\n{:34} {:>4} {:>4} {:>9} {:>19} {:>9} {:>19} {:>6} {:>13} {:>5}  goal",
-            "", "conn", "", "A", "least-most", "B", "least-most", "B/A", "of pairs", "n"
+            a.title(),
+            "conn",
+            "",
+            a.side,
+            "least-most",
+            b.side,
+            "least-most",
+            format!("{}/{}", b.side, a.side),
+            "of rounds",
+            "n"
         );
         let mut reached = true;
         for line in LINES {
-            let Some([first, second]) = self.0.get(line.id) else { continue };
-            let (Some(first_all), Some(second_all)) = (Spread::of(first), Spread::of(second))
+            let Some(sides) = self.0.get(line.id) else { continue };
+            let (Some(first), Some(second)) = (sides.get(&at), sides.get(&(engines.len() - 1)))
             else {
-                println!("{:34} {:>4} measured on one side only", line.what, line.unit);
+                println!("{:34} {:>4} not measured on both", line.what, line.unit);
                 continue;
             };
-            let ratio = second_all.median / first_all.median;
-            let pairs: Vec<f64> = first
-                .iter()
-                .filter_map(|(pair, values)| Some(median(second.get(pair)?)? / median(values)?))
-                .collect();
-            let (goal, is_met) = line.judge(a.is_new(), ratio, second_all.median);
+            let (all, ratio) = ((Spread::of(first), Spread::of(second)), Ratio::of(first, second));
+            let ((Some(first), Some(second)), Some(ratio)) = (all, ratio) else { continue };
+            let (goal, is_met) = line.judge(a.is_new(), ratio.of_medians, second.median);
             let verdict = match (b.is_ours(), is_met) {
                 (false, _) | (_, None) => "",
                 (true, Some(true)) => "reached",
@@ -109,35 +124,88 @@ impl Race {
                 }
             };
             println!(
-                "{:34} {:>4} {:>4} {} {} {ratio:>6.2} {:>13} {:>5}  {goal} {verdict}",
+                "{:34} {:>4} {:>4} {} {} {:>6.2} {:>13} {:>5}  {goal} {verdict}",
                 line.what,
                 line.connections(settings.connections),
                 line.unit,
-                first_all.text(),
-                second_all.text(),
-                span(&pairs),
-                second_all.count
+                first.text(),
+                second.text(),
+                ratio.of_medians,
+                span(&ratio.of_rounds),
+                second.count
             );
         }
         reached
     }
 
+    /// How many times better the last engine is than each baseline, line by line.
+    pub(crate) fn series(&self, engines: &[Engine]) -> Vec<Series> {
+        let last = engines.len() - 1;
+        let mut name = "";
+        let mut all: Vec<_> =
+            engines[..last].iter().map(|it| Series { title: it.title(), points: vec![] }).collect();
+        for line in LINES {
+            let is_tail = line.what.starts_with(' ');
+            name = if is_tail { name } else { line.what };
+            let Some(sides) = self.0.get(line.id) else { continue };
+            for (at, series) in all.iter_mut().enumerate() {
+                let both = sides.get(&at).zip(sides.get(&last));
+                let Some(ratio) = both.and_then(|(a, b)| Ratio::of(a, b)) else { continue };
+                let better = |it: f64| if line.better == Higher { it } else { 1.0 / it };
+                series.points.push(Point {
+                    what: if is_tail { format!("{name}: p99") } else { name.to_owned() },
+                    times: better(ratio.of_medians),
+                    rounds: ratio.of_rounds.iter().copied().map(better).collect(),
+                });
+            }
+        }
+        all
+    }
+
     /// Every figure, for whoever wants to look closer.
-    pub(crate) fn json(&self, engines: &[Engine; 2], settings: &Settings) -> String {
+    pub(crate) fn json(&self, engines: &[Engine], settings: &Settings) -> String {
+        let all = |side: &Side| side.values().cloned().collect::<Vec<_>>();
         let figures: BTreeMap<_, _> = self
             .0
             .iter()
-            .map(|(id, sides)| {
-                let all = |side: &BTreeMap<usize, Vec<f64>>| side.values().cloned().collect();
-                (*id, sides.each_ref().map(all) as [Vec<Vec<f64>>; 2])
-            })
+            .map(|(id, sides)| (*id, sides.values().map(all).collect::<Vec<_>>()))
             .collect();
         let value = serde_json::json!({
-            "engines": engines.each_ref().map(ToString::to_string),
+            "engines": engines.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "settings": settings.to_string(),
             "figures": figures,
         });
         format!("{value:#}\n")
+    }
+}
+
+/// How many times better than a baseline, for a picture.
+pub(crate) struct Series {
+    pub(crate) title: String,
+    pub(crate) points: Vec<Point>,
+}
+
+/// One line of the table in it.
+pub(crate) struct Point {
+    pub(crate) what: String,
+    pub(crate) times: f64,
+    pub(crate) rounds: Vec<f64>,
+}
+
+/// One engine's figure in another's.
+struct Ratio {
+    of_medians: f64,
+    of_rounds: Vec<f64>,
+}
+
+impl Ratio {
+    fn of(first: &Side, second: &Side) -> Option<Ratio> {
+        let of_medians = Spread::of(second)?.median / Spread::of(first)?.median;
+        let of_rounds = first
+            .iter()
+            .filter_map(|(round, values)| Some(median(second.get(round)?)? / median(values)?))
+            .collect();
+        Some(Ratio { of_medians, of_rounds })
     }
 }
 
@@ -176,8 +244,8 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(pairs: &BTreeMap<usize, Vec<f64>>) -> Option<Spread> {
-        let all: Vec<f64> = pairs.values().flatten().copied().collect();
+    fn of(side: &Side) -> Option<Spread> {
+        let all: Vec<f64> = side.values().flatten().copied().collect();
         Some(Spread {
             median: median(&all)?,
             least: all.iter().copied().min_by(f64::total_cmp)?,

@@ -1,22 +1,24 @@
-//! Two engines side by side in one run: `cargo bench --bench race`, a part of `make bench`.
+//! Engines side by side in one run: `cargo bench --bench race`, a part of `make bench`.
 //!
 //! Each measure is taken on a three-node cluster of its own that `quorate up` runs on loopback,
-//! first with the one engine, then with the other, pair after pair (A B A B A B), because a
-//! machine is never the same for long: what is worth reading is the ratio, and how far it moves
-//! from pair to pair. Printed are medians, least and most of each engine, the ratio of the
-//! medians, that of the single pairs, and the goal. It ends with 1 if our own engine misses one.
+//! first with one engine, then with the next, round after round (A B C A B C), because a machine
+//! is never the same for long: what is worth reading is the ratio, and how far it moves from round
+//! to round. Printed are, for each baseline and the engine that races it, medians, least and most,
+//! the ratio of the medians, that of the single rounds, and the goal. It ends with 1 if our own
+//! engine misses one.
 //!
 //! | Variable | Meaning | Default |
 //! |---|---|---|
-//! | `QUORATE_RACE_BASELINE` | the first engine: an etcd | `/usr/bin/etcd` |
-//! | `QUORATE_RACE_ENGINE` | the second: `embedded`, or another etcd | `embedded` |
-//! | `QUORATE_RACE_PAIRS` | pairs | 3 |
+//! | `QUORATE_RACE_BASELINES` | what is raced against: etcds, such as `/usr/bin/etcd,/opt/etcd` | `/usr/bin/etcd` |
+//! | `QUORATE_RACE_ENGINE` | what races them: `embedded`, or another etcd | `embedded` |
+//! | `QUORATE_RACE_PAIRS` | rounds, in each of which every engine has its turn | 3 |
 //! | `QUORATE_RACE_PARTS` | parts to run, such as `put,failover` | all |
 //! | `QUORATE_RACE_SECONDS` | how long each load is measured, after a second of warm-up | 5 |
 //! | `QUORATE_RACE_CONNECTIONS` | connections that the clients of a load share | 1 |
 //! | `QUORATE_RACE_KEYS` | keys of 256 B where a full cluster is measured | 100000 |
 //! | `QUORATE_RACE_ROUNDS` | times that each engine loses its leader | 20 |
 //! | `QUORATE_RACE_OUT` | a file for every single figure, as JSON | none |
+//! | `QUORATE_RACE_PLOT` | a file for the ratios as a picture, as SVG | none |
 //!
 //! All loads are `quorate bench` against the leader, on the same machine as the three members.
 
@@ -25,6 +27,7 @@
 mod engine;
 mod figures;
 mod parts;
+mod plot;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -45,10 +48,12 @@ fn main() -> ExitCode {
         keys: variable("QUORATE_RACE_KEYS", 100_000),
         rounds: variable("QUORATE_RACE_ROUNDS", 20),
     };
-    let engines = [
-        Engine::new("A", &variable("QUORATE_RACE_BASELINE", "/usr/bin/etcd".to_owned())),
-        Engine::new("B", &variable("QUORATE_RACE_ENGINE", EMBEDDED.to_owned())),
-    ];
+    let mut names: Vec<String> = variable("QUORATE_RACE_BASELINES", "/usr/bin/etcd".to_owned())
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    names.push(variable("QUORATE_RACE_ENGINE", EMBEDDED.to_owned()));
+    let engines: Vec<_> = names.iter().zip('A'..).map(|(it, side)| Engine::new(side, it)).collect();
     let chosen = variable("QUORATE_RACE_PARTS", String::new());
     let chosen: Vec<_> = chosen.split(',').filter(|name| !name.is_empty()).collect();
     if let Some(unknown) = chosen.iter().find(|name| PARTS.iter().all(|(part, _)| part != *name)) {
@@ -71,7 +76,8 @@ fn main() -> ExitCode {
 
     let mut race = Race::default();
     let mut failures = Vec::new();
-    println!("A: {}\nB: {}\n{settings}\n{}\n", engines[0], engines[1], quiet());
+    engines.iter().for_each(|it| println!("{}: {it}", it.side));
+    println!("{settings}\n{}\n", quiet());
     for pair in 1..=settings.pairs {
         for (name, part) in &parts {
             for (side, engine) in engines.iter().enumerate() {
@@ -94,6 +100,9 @@ fn main() -> ExitCode {
     println!("\n{settings}; {}", quiet());
     if let Ok(file) = std::env::var("QUORATE_RACE_OUT") {
         std::fs::write(&file, race.json(&engines, &settings)).expect("the file can be written");
+    }
+    if let Ok(file) = std::env::var("QUORATE_RACE_PLOT") {
+        plot::draw(file.as_ref(), &race.series(&engines), &settings.to_string());
     }
     for failure in &failures {
         println!("FAILED: {failure}");

@@ -29,7 +29,7 @@ impl fmt::Display for Settings {
         let Settings { pairs, seconds, connections, keys, rounds } = self;
         write!(
             f,
-            "{pairs} pairs, {seconds} s a load, clients of a load on {connections} connection(s) \
+            "{pairs} rounds, {seconds} s a load, clients of a load on {connections} connection(s) \
              to the leader, {keys} keys x 256 B, {rounds} lost leaders"
         )
     }

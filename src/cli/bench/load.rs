@@ -156,7 +156,7 @@ async fn phase<W: Work>(
 ) -> anyhow::Result<Outcome> {
     let mut lines = Vec::with_capacity(load.clients);
     for connection in connections.iter().cycle().take(load.clients) {
-        lines.push(connection.line(W::PATH).await?);
+        lines.push(connection.line(W::PATH).await);
     }
     let shared = Arc::new(Shared::new(load, work)?);
     let mut clients = JoinSet::new();

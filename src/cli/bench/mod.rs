@@ -3,8 +3,10 @@
 //! The load itself is made as cheap as it gets ([`wire`], [`load`]), as it often runs beside
 //! what it measures. Nothing here is deleted: keys that were written stay.
 
+mod fields;
 mod keys;
 mod kv;
+mod link;
 mod load;
 mod options;
 mod progress;

@@ -99,7 +99,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let connections = connect(&args.target).await?;
     let first = args.target.endpoints.first().cloned();
     let first = first.ok_or_else(|| BadInput("--endpoints names none".to_owned()))?;
-    let writer = connect_one(first, args.target.timeout).await?.line(PUT).await?;
+    let writer = connect_one(first, args.target.timeout).await?.line(PUT).await;
     let mark = u64::from(std::process::id()) ^ Clock.now().0 << 20;
     let shared = Arc::new(Shared { mark, round: Mutex::new(Round::new()?), seen: Notify::new() });
 
@@ -174,7 +174,7 @@ async fn watch_all(
     for (stream, connection) in (0..streams).zip(connections.iter().cycle()) {
         let own = (stream..args.watchers).step_by(index(streams));
         let own: Vec<u64> = own.map(u64::from).collect();
-        let line = connection.line(WATCH).await.map_err(|error| error.to_string())?;
+        let line = connection.line(WATCH).await;
         let reader =
             Reader { own: keys_of(keys, &own), shared: Arc::clone(shared), ready: ready.clone() };
         let failed = failed.clone();

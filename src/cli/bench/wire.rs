@@ -1,33 +1,22 @@
-//! Calls as cheap as they get: gRPC written straight onto HTTP/2.
-//!
-//! Load and cluster often share one machine, and what the load costs the cluster lacks. A
-//! general client hands each call to a connection's task and back through several queues; here
-//! a client writes its own frames. It speaks plaintext gRPC without compression, nothing else,
-//! and decides nothing: a call is made once and its error is the caller's to count.
+//! gRPC on a [`Link`]: plaintext and without compression, nothing else, and it decides nothing: a
+//! call is made once and its error is the caller's to count.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h2::RecvStream;
-use h2::client::{ResponseFuture, SendRequest};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
-use hyper::{Method, Request, Uri};
+use h2::Reason;
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderValue};
 use prost::Message;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tonic::Code;
 
+use super::link::{Call, Got, Link, Lost};
 use super::options::Endpoint;
 
 /// Answers up to this size are read; the largest a member sends by default is far smaller.
 const LARGEST: usize = 64 << 20;
-/// What may be under way towards us on one call, and on a whole connection.
-const CALL_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 64 << 20;
-/// Before the first call the other side's limit is unknown; this many may start before it is.
-const FIRST_CALLS: usize = 4096;
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,10 +28,10 @@ pub(super) enum CallError {
     Refused { code: Code, message: String },
     /// The member gave this one call up.
     #[error("the member reset the call ({0})")]
-    Reset(h2::Error),
+    Reset(Reason),
     /// The connection is gone; [`Line::mend`] makes another.
     #[error("the connection broke: {0}")]
-    Broken(h2::Error),
+    Broken(String),
     /// No new connection could be made.
     #[error("cannot connect to {endpoint}: {source}")]
     Unreachable { endpoint: String, source: std::io::Error },
@@ -58,10 +47,12 @@ impl CallError {
     }
 }
 
-impl From<h2::Error> for CallError {
-    fn from(error: h2::Error) -> CallError {
-        // A reset ends one stream; all else ends them all.
-        if error.is_reset() { CallError::Reset(error) } else { CallError::Broken(error) }
+impl From<Lost> for CallError {
+    fn from(lost: Lost) -> CallError {
+        match lost {
+            Lost::Reset(reason) => CallError::Reset(reason),
+            Lost::Broken(why) => CallError::Broken(why),
+        }
     }
 }
 
@@ -75,7 +66,7 @@ pub(super) struct Connection {
 /// What is behind a connection now.
 #[derive(Clone, Debug)]
 struct Live {
-    sender: SendRequest<Bytes>,
+    link: Arc<Link>,
     /// How often it was made anew, so that the first of its clients that finds it broken mends
     /// it and the others take what the first has made.
     number: u64,
@@ -86,51 +77,22 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`CallError::Unreachable`], or [`CallError::Broken`] where no HTTP/2 is spoken.
+    /// [`CallError::Unreachable`].
     pub(super) async fn open(endpoint: Endpoint, limit: Duration) -> Result<Self, CallError> {
-        let sender = connect(&endpoint, limit).await?;
-        Ok(Connection { endpoint, live: Mutex::new(Live { sender, number: 0 }) })
+        let link = connect(&endpoint, limit).await?;
+        Ok(Connection { endpoint, live: Mutex::new(Live { link, number: 0 }) })
     }
 
     /// A client's own handle, for calls of the method with this path.
-    pub(super) async fn line(self: &Arc<Self>, path: &str) -> Result<Line, CallError> {
+    pub(super) async fn line(self: &Arc<Self>, path: &'static str) -> Line {
         let live = self.live.lock().await.clone();
-        let uri = Uri::builder()
-            .scheme("http")
-            .authority(self.endpoint.authority())
-            .path_and_query(path)
-            .build()
-            .map_err(|error| CallError::Strange(error.to_string()))?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        Ok(Line { connection: Arc::clone(self), live, request })
+        Line { connection: Arc::clone(self), live, path: Bytes::from_static(path.as_bytes()) }
     }
 }
 
-async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<SendRequest<Bytes>, CallError> {
+async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Arc<Link>, CallError> {
     let unreachable = |source| CallError::Unreachable { endpoint: endpoint.to_string(), source };
-    let late = || unreachable(std::io::Error::from(std::io::ErrorKind::TimedOut));
-    let made = async {
-        let stream = TcpStream::connect(endpoint.address()).await.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        let mut builder = h2::client::Builder::new();
-        builder
-            .initial_window_size(CALL_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_max_send_streams(FIRST_CALLS)
-            .enable_push(false);
-        builder.handshake(stream).await.map_err(CallError::from)
-    };
-    let (sender, connection) = tokio::time::timeout(limit, made).await.map_err(|_| late())??;
-    // It ends by itself once nobody holds a sender or the peer has closed; the calls tell why.
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(sender)
+    Link::open(endpoint, limit).await.map_err(unreachable)
 }
 
 /// One client's handle on a shared connection.
@@ -138,34 +100,30 @@ async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<SendRequest<Byt
 pub(super) struct Line {
     connection: Arc<Connection>,
     live: Live,
-    request: Request<()>,
+    path: Bytes,
 }
 
 impl Line {
     /// One unary call: a [framed] message there, a message back.
     pub(super) async fn call(&mut self, message: Bytes) -> Result<Bytes, CallError> {
-        let (response, mut body) = self.start().await?;
-        body.send_data(message, true)?;
-        let mut answers = Answers::begin(response).await?;
-        let Some(answer) = answers.next().await? else {
+        let call = self.live.link.call(&self.path, message, true).await?;
+        let mut answers = Answers { got: call.end().await?, pending: Bytes::new() };
+        let Some(answer) = answers.next()? else {
+            answers.end()?;
             return Err(CallError::Strange("a call ended well without an answer".to_owned()));
         };
-        match answers.next().await? {
-            None => Ok(answer),
-            Some(_) => Err(CallError::Strange("one call had two answers".to_owned())),
+        if answers.next()?.is_some() {
+            return Err(CallError::Strange("one call had two answers".to_owned()));
         }
+        answers.end()?;
+        Ok(answer)
     }
 
     /// A call that goes both ways: sends these [framed] messages and leaves it open.
     pub(super) async fn stream(&mut self, messages: Bytes) -> Result<Stream, CallError> {
-        let (response, mut body) = self.start().await?;
-        body.send_data(messages, false)?;
-        Ok(Stream { answers: Answers::begin(response).await?, _body: body })
-    }
-
-    async fn start(&mut self) -> Result<(ResponseFuture, h2::SendStream<Bytes>), CallError> {
-        poll_fn(|context| self.live.sender.poll_ready(context)).await?;
-        Ok(self.live.sender.send_request(self.request.clone(), false)?)
+        let call = self.live.link.call(&self.path, messages, false).await?;
+        call.wait(|got| got.head.is_some().then_some(())).await?;
+        Ok(Stream { call, answers: Answers::default() })
     }
 
     /// Takes the connection that another client has made meanwhile, or makes one, within
@@ -174,7 +132,7 @@ impl Line {
         tokio::time::sleep(PAUSE).await;
         let mut live = self.connection.live.lock().await;
         if live.number == self.live.number {
-            live.sender = connect(&self.connection.endpoint, limit).await?;
+            live.link = connect(&self.connection.endpoint, limit).await?;
             live.number += 1;
         }
         self.live = live.clone();
@@ -185,46 +143,54 @@ impl Line {
 /// A call that stays open; dropping it resets it.
 #[derive(Debug)]
 pub(super) struct Stream {
+    call: Call,
     answers: Answers,
-    // Kept, because dropping it would end our side.
-    _body: h2::SendStream<Bytes>,
 }
 
 impl Stream {
     /// The next message; an end of any kind is an error, as nobody asked for one.
     pub(super) async fn next(&mut self) -> Result<Bytes, CallError> {
-        let message = self.answers.next().await?;
-        message.ok_or_else(|| CallError::Strange("the stream ended".to_owned()))
+        loop {
+            if let Some(message) = self.answers.next()? {
+                return Ok(message);
+            }
+            if self.answers.got.end.is_some() {
+                self.answers.end()?;
+                return Err(CallError::Strange("the stream ended".to_owned()));
+            }
+            let take = |got: &mut Got| {
+                let has_come = !got.data.is_empty() || got.end.is_some();
+                has_come.then(|| std::mem::take(got))
+            };
+            self.answers.add(self.call.wait(take).await?);
+        }
     }
 }
 
 /// The messages of an answer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Answers {
-    headers: HeaderMap,
-    body: RecvStream,
-    /// What has come and is not a whole message yet, or is the next ones.
+    got: Got,
+    /// What is not a whole message yet, or is the next ones.
     pending: Bytes,
 }
 
 impl Answers {
-    async fn begin(response: ResponseFuture) -> Result<Answers, CallError> {
-        let (head, body) = response.await?.into_parts();
-        if head.status != hyper::StatusCode::OK {
-            return Err(CallError::Strange(format!("HTTP {}", head.status)));
-        }
-        Ok(Answers { headers: head.headers, body, pending: Bytes::new() })
+    fn add(&mut self, got: Got) {
+        let Got { head, data, trailers, end } = got;
+        self.got.head = self.got.head.take().or(head);
+        self.got.data.extend(data);
+        self.got.trailers = trailers;
+        self.got.end = end;
     }
 
-    /// The next message, or `None` where the call ended with success.
-    async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
+    /// The next message that is there.
+    fn next(&mut self) -> Result<Option<Bytes>, CallError> {
         loop {
             if let Some(message) = split(&mut self.pending)? {
                 return Ok(Some(message));
             }
-            let Some(chunk) = self.body.data().await else { return self.end().await };
-            let chunk = chunk?;
-            self.body.flow_control().release_capacity(chunk.len())?;
+            let Some(chunk) = self.got.data.pop_front() else { return Ok(None) };
             if self.pending.is_empty() {
                 self.pending = chunk; // the usual case: one message in one frame, not copied
             } else {
@@ -236,25 +202,34 @@ impl Answers {
         }
     }
 
-    async fn end(&mut self) -> Result<Option<Bytes>, CallError> {
+    /// How the call went, once it is over.
+    fn end(&self) -> Result<(), CallError> {
+        let Got { head, trailers, .. } = &self.got;
+        let (status, headers) = head.as_ref().map_or((None, None), |it| (it.0, Some(&it.1)));
+        if status.is_some_and(|it| it != StatusCode::OK) {
+            return Err(CallError::Strange(format!("HTTP {}", status.unwrap_or_default())));
+        }
         // An answer that is only a refusal has its status in the headers.
-        let trailers = if self.headers.contains_key("grpc-status") {
-            self.headers.clone()
-        } else {
-            self.body.trailers().await?.unwrap_or_default()
-        };
-        let Some(status) = trailers.get("grpc-status") else {
+        let fields = [headers, trailers.as_ref()].into_iter().flatten();
+        let Some((fields, status)) =
+            fields.filter_map(|it| Some((it, it.get("grpc-status")?))).next()
+        else {
             return Err(CallError::Strange("there is no gRPC status".to_owned()));
         };
         if !self.pending.is_empty() {
             return Err(CallError::Strange("it ended in the middle of a message".to_owned()));
         }
-        match Code::from_bytes(status.as_bytes()) {
-            Code::Ok => Ok(None),
-            code => {
-                let message = trailers.get("grpc-message").map(HeaderValue::as_bytes);
-                Err(CallError::Refused { code, message: decoded(message.unwrap_or_default()) })
-            }
+        refused(fields, status)
+    }
+}
+
+/// The member's own refusal, if it is one.
+fn refused(fields: &HeaderMap, status: &HeaderValue) -> Result<(), CallError> {
+    match Code::from_bytes(status.as_bytes()) {
+        Code::Ok => Ok(()),
+        code => {
+            let message = fields.get("grpc-message").map(HeaderValue::as_bytes);
+            Err(CallError::Refused { code, message: decoded(message.unwrap_or_default()) })
         }
     }
 }
