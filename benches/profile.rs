@@ -74,7 +74,8 @@ fn profile((_, operation, args): &Load) {
     let output = Command::new("perf")
         .args(["record", "-q", "-a", "-e", "cpu-clock", "-F", &RATE.to_string(), "-o"])
         .arg(&samples)
-        .args(["--", QUORATE, "bench"])
+        // It says first which process it is.
+        .args(["--", "sh", "-c", "echo $$; exec \"$@\"", "sh", QUORATE, "bench"])
         .args(*args)
         .args(["--connections", "1", "--duration", &format!("{seconds}s")])
         .args(["--endpoints", &url, "-o", "json"])
@@ -83,12 +84,15 @@ fn profile((_, operation, args): &Load) {
         .expect("perf can be started");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
-    let report: Value = serde_json::from_str(&text).expect("a report");
+    let (load, report) = text.split_once('\n').expect("a report after a number");
+    let report: Value = serde_json::from_str(report).expect("a report");
+    let mut roles = roles(&cluster, &url);
+    roles.insert(load.parse().expect("the number of a process"), "load");
     let number = |path| report.pointer(path).and_then(Value::as_f64);
     let seconds: f64 = seconds.parse().expect("a number of seconds");
     let count = number("/events").or_else(|| Some(number("/opsPerSecond")? * seconds));
     let count = count.unwrap_or_else(|| panic!("nothing is counted in {report:#}"));
-    print(operation, count / seconds, count, &spent(&samples, &roles(&cluster, &url)));
+    print(operation, count / seconds, count, &spent(&samples, &roles));
 }
 
 /// Who is who, by process.
@@ -124,11 +128,9 @@ fn read(line: &str, roles: &HashMap<i32, &'static str>) -> Option<(&'static str,
     // A name may have blanks in it: the process is the first number.
     let pid: i32 = words.find_map(|it| it.parse().ok())?;
     let symbol = words.skip(1).collect::<Vec<_>>().join(" ");
-    let comm = line.split_whitespace().next()?;
     let role = match roles.get(&pid) {
         Some(role) => role,
         _ if pid == 0 => return None,
-        _ if comm == "quorate" => "load", // the supervisor does nothing meanwhile
         _ => "other processes",
     };
     Some((role, area(&symbol, object)))

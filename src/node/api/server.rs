@@ -267,6 +267,7 @@ impl<R: Replica> Connection<R> {
         let service = service_fn(move |request| dispatch.answer(request));
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            .auto_date_header(false) // as Go's server; every client would have to read it
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(self.options.max_concurrent_streams)
