@@ -40,6 +40,8 @@ pub struct Seat {
     pub ids: Ids,
     pub port: u16,
     pub founders: Option<Vec<Founder>>,
+    /// Where the members were when it was added.
+    peers: Vec<String>,
     /// How often it was started; names its drive.
     pub boot: u32,
     /// It has run, so there has to be a log.
@@ -76,6 +78,7 @@ impl Seat {
             dir,
             is_first,
             founders: self.founders.clone(),
+            peers: self.peers.clone(),
             ports: vec![Port { member: self.ids.member, port: self.port }],
             name: self.name.clone(),
             client_urls: vec![format!("http://{}:1", self.name)],
@@ -117,12 +120,19 @@ impl World {
         let founder = |port| Founder { id: id(port), peer_urls: vec![Seat::url(*port)] };
         let founders: Vec<_> = ports.iter().map(founder).collect();
         for port in &ports {
-            self.take_seat(id(port), *port, Some(founders.clone()));
+            let peers = ports.iter().map(|it| Seat::url(*it)).collect();
+            self.take_seat(id(port), *port, Some(founders.clone()), peers);
         }
     }
 
     /// A new seat.
-    pub fn take_seat(&self, member: MemberId, port: u16, founders: Option<Vec<Founder>>) -> usize {
+    pub fn take_seat(
+        &self,
+        member: MemberId,
+        port: u16,
+        founders: Option<Vec<Founder>>,
+        peers: Vec<String>,
+    ) -> usize {
         let ids = Ids { cluster: CLUSTER, member, incarnation: Incarnation(draw()) };
         let name = format!("n{port}");
         let seat = Seat {
@@ -130,6 +140,7 @@ impl World {
             ids,
             port,
             founders,
+            peers,
             boot: 0,
             has_run: false,
             is_starting: false,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate::node::ground::Fault;
-use quorate::node::ground::simulated::disk::Crash;
 use quorate::node::ground::simulated::{below, disk, enter};
 use quorate::node::raft::Options;
 use quorate::node::replica::Replica;
@@ -138,19 +137,6 @@ async fn go(plan: &Plan) -> Outcome {
     Outcome { seed: plan.seed, violations, acknowledged, trace, journal }
 }
 
-/// Stops whom the leader does not list, as the planner does: a member that was removed before its
-/// first entry came knows nobody whom it could ask.
-fn stop_strangers(world: &Shared) {
-    let Some((_, life)) = leader(world) else { return };
-    let listed: Vec<_> = life.node.members().iter().map(|it| it.id).collect();
-    for (seat, other) in world.running() {
-        if !listed.contains(&other.node.member().0) && other.node.standing().leader.is_none() {
-            world.seats.lock()[seat].is_removed = true;
-            world.crash(seat, Crash::Killed);
-        }
-    }
-}
-
 /// Returns once every member that was not removed runs, is ready, and takes a write.
 async fn whole(world: &Shared) {
     loop {
@@ -162,7 +148,6 @@ async fn whole(world: &Shared) {
 }
 
 async fn is_whole(world: &Shared) -> bool {
-    stop_strangers(world);
     let running = world.running();
     let there = world.seats.lock().iter().filter(|it| !it.is_removed).count();
     if running.len() < there || leader(world).is_none() {

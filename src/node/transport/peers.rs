@@ -147,6 +147,15 @@ impl Peers {
         self.targets.lock().get(&id).cloned().map(Peer)
     }
 
+    /// Who listens at a URL, by its own word: for one that knows where to ask, and not whom.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]: nobody does who is of this cluster.
+    pub async fn who(&self, url: &str) -> Result<MemberId, DialError> {
+        Ok(dial::who(url, self.common.own, &self.common.limits).await?.member)
+    }
+
     /// Ends all connections to a peer that was removed, and what is known of it. Calls by a
     /// [`Peer`] still held fail; one asked for anew by its address begins anew.
     pub fn forget(&self, id: MemberId) {
