@@ -36,7 +36,7 @@ impl Inner {
     /// runs.
     pub(super) async fn ask_around(self: Arc<Self>, initial: Vec<String>) {
         let pace = (2 * self.options.election, SELDOM.max(2 * self.options.election));
-        let jitter = Jitter::new();
+        let jitter = Jitter::default();
         let mut standing = self.standing.subscribe();
         let mut rounds = 0;
         loop {

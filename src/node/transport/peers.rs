@@ -121,7 +121,7 @@ impl Peers {
             limits,
             clock,
             hearing: Arc::default(),
-            jitter: Jitter::new(),
+            jitter: Jitter::default(),
             refusals: watch::Sender::new(None),
             is_closed: AtomicBool::new(false),
         };
