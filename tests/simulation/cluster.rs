@@ -16,6 +16,7 @@ use quorate::node::watch::{Hub, Limits, Watchers};
 use tokio::sync::watch;
 
 use super::history::{Changes, Event, History};
+use super::promises::Times;
 
 /// Members of a cluster.
 pub const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -25,6 +26,7 @@ pub struct World {
     pub seats: Mutex<Vec<Seat>>,
     pub history: Mutex<History>,
     pub changes: Mutex<Changes>,
+    pub times: Mutex<Times>,
     pub violations: Mutex<Vec<String>>,
     /// What happened, in order.
     pub journal: Mutex<Vec<String>>,
@@ -247,6 +249,7 @@ impl Watchers for Ears {
         {
             let mut all = self.world.changes.lock();
             for (revision, events) in groups {
+                self.world.times.lock().entry(revision).or_insert(Clock.monotonic());
                 let first = all.entry(revision).or_insert_with(|| events.clone());
                 if *first != events {
                     let what = format!(
