@@ -1,11 +1,14 @@
 //! Members that cannot be reached, and those that nobody speaks to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use quorate::cluster::Incarnation;
+use parking_lot::Mutex;
+use quorate::cluster::{ClusterId, Incarnation, MemberId};
 use quorate::node::fault::Fault;
-use quorate::node::raft::End;
+use quorate::node::raft::{End, Options};
 use tempfile::tempdir;
+use tokio::net::TcpListener;
 
 use crate::files::copy_dir;
 use crate::support::*;
@@ -124,4 +127,87 @@ async fn one_that_was_removed_while_it_was_away_learns_it_from_the_others_and_en
     assert_eq!(back.ended().await, End::Removed);
     back.kill();
     members[0].put("k", "v").await.unwrap();
+}
+
+/// Short, so that one that has to ask does so soon, and often within the test.
+fn eager() -> Options {
+    let ms = Duration::from_millis;
+    Options { heartbeat: ms(50), election: ms(250), ..options() }
+}
+
+/// Listens where no member does, and counts who comes.
+async fn witness() -> (String, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            *counted.lock() += 1;
+        }
+    });
+    (url(port), count)
+}
+
+/// It has not ended, and does not within some rounds.
+async fn waits(member: &Member) {
+    let ended = tokio::time::timeout(eager().election * 10, member.ended()).await;
+    assert!(ended.is_err(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_joiner_that_was_removed_before_its_first_entry_asks_those_it_was_told_of_and_ends() {
+    let root = tempdir().unwrap();
+    let mut members = cluster(root.path(), 3, &options()).await;
+    let port = free_port();
+    let id = patiently(async || add(&members[0], port, false).await).await.unwrap();
+    let leads = leader(&members).await;
+    // This one does not hear of the removal until the others are back.
+    let mut away = vec![members.remove((leads + 1) % 3).kill()];
+    let list = remove(&members[0], MemberId(id)).await.unwrap();
+    assert_eq!(list.len(), 3);
+    away.extend(members.drain(..).map(Member::kill));
+    let late = away.remove(0);
+
+    let mut seat = joiner(&late, "n3", id, port);
+    let (witness, asked) = witness().await;
+    seat.peers = vec![url(free_port()), seat.url(), late.url(), witness];
+    seat.options = eager();
+    let lags = late.start();
+    let joiner = seat.start();
+    until("it has asked all, twice", || *asked.lock() >= 2).await;
+    waits(&joiner).await;
+    let others: Vec<_> = away.iter().map(Seat::start).collect();
+    assert_eq!(joiner.ended().await, End::Removed);
+    assert!(lags.state(|it| it.is_removed(joiner.id())));
+    // It learns the same again.
+    let again = joiner.kill().start();
+    assert_eq!(again.ended().await, End::Removed);
+    put_somewhere(&[&lags, &others[0]], "k", "v").await;
+}
+
+#[tokio::test]
+async fn one_whom_nobody_knows_and_one_of_another_cluster_are_told_nothing_and_wait() {
+    let root = tempdir().unwrap();
+    let members = cluster(root.path(), 3, &options()).await;
+    let port = free_port();
+    let removed = patiently(async || add(&members[0], port, true).await).await.unwrap();
+    remove(&members[0], MemberId(removed)).await.unwrap();
+    agree(&members.iter().collect::<Vec<_>>()).await;
+    let (witness, asked) = witness().await;
+    let mut peers: Vec<_> = members.iter().map(|it| it.seat.url()).collect();
+    peers.push(witness);
+    let start = |name: &str, id: u64, cluster: ClusterId| {
+        let mut seat = joiner(&members[0].seat, name, id, free_port());
+        (seat.peers, seat.options) = (peers.clone(), eager());
+        seat.ids.cluster = cluster;
+        seat.start()
+    };
+    let own = members[0].seat.ids.cluster;
+    let unknown = start("n3", 77, own);
+    // Of that ID, but not of that cluster.
+    let strange = start("n4", removed, ClusterId(own.0 ^ 1));
+    until("both have asked all, twice", || *asked.lock() >= 6).await;
+    waits(&unknown).await;
+    waits(&strange).await;
 }

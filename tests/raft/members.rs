@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate::cluster::{Incarnation, MemberId};
+use quorate::cluster::MemberId;
 use quorate::node::apply::State;
 use quorate::node::fault::Fault;
 use quorate::node::raft::End;
@@ -10,25 +10,6 @@ use quorate::node::replica::Replica;
 use tempfile::tempdir;
 
 use crate::support::*;
-
-/// The seat of a member that was added.
-fn joiner(of: &Seat, name: &str, id: u64, port: u16) -> Seat {
-    let mut seat = of.clone();
-    name.clone_into(&mut seat.name);
-    seat.ids.member = MemberId(id);
-    seat.ids.incarnation = Incarnation(id ^ 7);
-    seat.port = port;
-    seat.dir = of.dir.parent().unwrap().join(name);
-    seat.founders = None;
-    seat
-}
-
-async fn add(on: &Member, port: u16, as_learner: bool) -> Result<u64, Fault> {
-    let urls = vec![url(port)];
-    on.on(move |node| async move { node.add_member(urls, as_learner).await })
-        .await
-        .map(|it| it.0.id)
-}
 
 #[tokio::test]
 async fn from_one_to_two_to_three_writes_never_stall_however_late_the_new_member_starts() {

@@ -63,6 +63,8 @@ pub struct Seat {
     pub port: u16,
     pub dir: PathBuf,
     pub founders: Option<Vec<Founder>>,
+    /// Whom it may ask.
+    pub peers: Vec<String>,
     pub options: Options,
 }
 
@@ -81,6 +83,7 @@ impl Seat {
             is_first: !self.dir.join("log").exists(),
             dir: self.dir,
             founders: self.founders,
+            peers: self.peers,
             ports,
             client_urls: vec![format!("http://{}:1", self.name)],
             name: self.name,
@@ -318,6 +321,7 @@ pub fn seats(root: &Path, count: usize, options: &Options) -> Vec<Seat> {
         port: ports[n],
         dir: root.join(format!("n{n}")),
         founders: Some(founders.clone()),
+        peers: Vec::new(),
         options: options.clone(),
     };
     (0..count).map(seat).collect()
@@ -325,6 +329,25 @@ pub fn seats(root: &Path, count: usize, options: &Options) -> Vec<Seat> {
 
 pub fn ids(cluster: ClusterId, member: MemberId) -> Ids {
     Ids { cluster, member, incarnation: Incarnation(member.0 ^ 0xfeed) }
+}
+
+/// The seat of a member that was added.
+pub fn joiner(of: &Seat, name: &str, id: u64, port: u16) -> Seat {
+    let mut seat = of.clone();
+    name.clone_into(&mut seat.name);
+    seat.ids.member = MemberId(id);
+    seat.ids.incarnation = Incarnation(id ^ 7);
+    seat.port = port;
+    seat.dir = of.dir.parent().unwrap().join(name);
+    seat.founders = None;
+    seat
+}
+
+pub async fn add(on: &Member, port: u16, as_learner: bool) -> Result<u64, Fault> {
+    let urls = vec![url(port)];
+    on.on(move |node| async move { node.add_member(urls, as_learner).await })
+        .await
+        .map(|it| it.0.id)
 }
 
 /// A cluster of so many, all ready.

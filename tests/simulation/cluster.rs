@@ -16,6 +16,7 @@ use quorate::node::watch::{Hub, Limits, Watchers};
 use tokio::sync::watch;
 
 use super::history::{Changes, Event, History};
+use super::promises::Times;
 
 /// Members of a cluster.
 pub const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -25,6 +26,7 @@ pub struct World {
     pub seats: Mutex<Vec<Seat>>,
     pub history: Mutex<History>,
     pub changes: Mutex<Changes>,
+    pub times: Mutex<Times>,
     pub violations: Mutex<Vec<String>>,
     /// What happened, in order.
     pub journal: Mutex<Vec<String>>,
@@ -40,6 +42,8 @@ pub struct Seat {
     pub ids: Ids,
     pub port: u16,
     pub founders: Option<Vec<Founder>>,
+    /// Where the members were when it was added.
+    peers: Vec<String>,
     /// How often it was started; names its drive.
     pub boot: u32,
     /// It has run, so there has to be a log.
@@ -76,6 +80,7 @@ impl Seat {
             dir,
             is_first,
             founders: self.founders.clone(),
+            peers: self.peers.clone(),
             ports: vec![Port { member: self.ids.member, port: self.port }],
             name: self.name.clone(),
             client_urls: vec![format!("http://{}:1", self.name)],
@@ -117,12 +122,19 @@ impl World {
         let founder = |port| Founder { id: id(port), peer_urls: vec![Seat::url(*port)] };
         let founders: Vec<_> = ports.iter().map(founder).collect();
         for port in &ports {
-            self.take_seat(id(port), *port, Some(founders.clone()));
+            let peers = ports.iter().map(|it| Seat::url(*it)).collect();
+            self.take_seat(id(port), *port, Some(founders.clone()), peers);
         }
     }
 
     /// A new seat.
-    pub fn take_seat(&self, member: MemberId, port: u16, founders: Option<Vec<Founder>>) -> usize {
+    pub fn take_seat(
+        &self,
+        member: MemberId,
+        port: u16,
+        founders: Option<Vec<Founder>>,
+        peers: Vec<String>,
+    ) -> usize {
         let ids = Ids { cluster: CLUSTER, member, incarnation: Incarnation(draw()) };
         let name = format!("n{port}");
         let seat = Seat {
@@ -130,6 +142,7 @@ impl World {
             ids,
             port,
             founders,
+            peers,
             boot: 0,
             has_run: false,
             is_starting: false,
@@ -236,6 +249,7 @@ impl Watchers for Ears {
         {
             let mut all = self.world.changes.lock();
             for (revision, events) in groups {
+                self.world.times.lock().entry(revision).or_insert(Clock.monotonic());
                 let first = all.entry(revision).or_insert_with(|| events.clone());
                 if *first != events {
                     let what = format!(

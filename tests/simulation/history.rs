@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use quorate::clock::{Clock, Moment};
+
 /// A value that is written once only, so that it names who wrote it.
 pub type Value = String;
 
@@ -15,6 +17,8 @@ pub enum Asked {
     Put {
         key: String,
         value: Value,
+        /// 0: none.
+        lease: i64,
     },
     Delete {
         key: String,
@@ -29,13 +33,47 @@ pub enum Asked {
         key: String,
     },
     All,
+    /// What the key held at a revision.
+    Past {
+        key: String,
+        revision: i64,
+    },
+    Compact {
+        revision: i64,
+        physical: bool,
+    },
+    Grant {
+        lease: i64,
+        ttl: i64,
+    },
+    KeepAlive {
+        lease: i64,
+    },
+    Revoke {
+        lease: i64,
+    },
+}
+
+impl Asked {
+    /// The lease that it is about, or needs; 0: none.
+    pub fn lease(&self) -> i64 {
+        match self {
+            Asked::Put { lease, .. }
+            | Asked::Grant { lease, .. }
+            | Asked::KeepAlive { lease }
+            | Asked::Revoke { lease } => *lease,
+            _ => 0,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 pub struct Told {
-    /// The revision of the header.
+    /// The revision of the header; 0 if there was none.
     pub revision: i64,
-    /// Of a deletion: whether there was something. Of a swap: whether it was done.
+    /// Of a deletion: whether there was something. Of a swap: whether it was done. Of what asks
+    /// for the past: that it was not compacted. Of a lease, and of a put with one: whether it was
+    /// there.
     pub done: bool,
     /// What was read, with the revision at which it was written.
     pub found: Vec<(String, Value, i64)>,
@@ -45,6 +83,9 @@ pub struct Told {
 pub struct Asking {
     pub asked: Asked,
     pub began: u64,
+    /// When it began and was over, on the clock.
+    pub at: Moment,
+    pub until: Moment,
     /// `None`: nobody knows what came of it.
     pub told: Option<(u64, Told)>,
 }
@@ -78,19 +119,22 @@ impl History {
     }
 
     pub fn begin(&mut self, asked: Asked) -> usize {
-        let began = self.now();
-        self.all.push(Asking { asked, began, told: None });
+        let (began, at) = (self.now(), Clock.monotonic());
+        self.all.push(Asking { asked, began, at, until: at, told: None });
         self.all.len() - 1
     }
 
     pub fn end(&mut self, number: usize, told: Told) {
         let now = self.now();
-        self.all[number].told = Some((now, told));
+        let it = &mut self.all[number];
+        (it.told, it.until) = (Some((now, told)), Clock.monotonic());
     }
 
     pub fn acknowledged(&self) -> u64 {
-        let is_write =
-            |it: &&Asking| it.told.is_some() && !matches!(it.asked, Asked::Get { .. } | Asked::All);
+        let writes = |it: &Asked| {
+            matches!(it, Asked::Put { .. } | Asked::Delete { .. } | Asked::Swap { .. })
+        };
+        let is_write = |it: &&Asking| it.told.is_some() && writes(&it.asked);
         self.all.iter().filter(is_write).count() as u64
     }
 
@@ -126,6 +170,8 @@ impl History {
         }
         for (number, it) in self.all.iter().enumerate() {
             match &it.told {
+                // Without a revision it stands nowhere.
+                Some((_, told)) if told.revision == 0 => {}
                 Some((ended, told)) => match states.explains(&it.asked, told) {
                     Ok(is_write) => places.push((
                         it.began,
@@ -230,7 +276,7 @@ impl<'a> States<'a> {
             if told.found == expected { Ok(false) } else { Err(format!("there was {expected:?}")) }
         };
         match asked {
-            Asked::Put { key, value } => wrote(&[(key.clone(), Some(value.clone()))]),
+            Asked::Put { key, value, .. } => wrote(&[(key.clone(), Some(value.clone()))]),
             Asked::Delete { key } if told.done => {
                 if self.at(key, before).is_none() {
                     return Err("there was nothing to delete".to_owned());
@@ -257,6 +303,14 @@ impl<'a> States<'a> {
                 }
                 read(self.found(key, told.revision))
             }
+            Asked::Past { key, revision } => read(self.found(key, *revision)),
+            Asked::Compact { revision, .. } if *revision > told.revision => {
+                Err("that is to come".to_owned())
+            }
+            Asked::Compact { .. }
+            | Asked::Grant { .. }
+            | Asked::KeepAlive { .. }
+            | Asked::Revoke { .. } => Ok(false),
             Asked::Get { key } => read(self.found(key, told.revision)),
             Asked::All => {
                 let keys = self.keys.keys().filter(|it| it.starts_with('k'));

@@ -5,7 +5,8 @@
 //! A run founds a cluster, lets clients and watchers at it, and does to it what the seed says:
 //! kills, power losses of one or of all, partitions in both directions or one, broken and slow
 //! connections, slow and full disks, changes of the members. Then all is healed, and what every
-//! client was told has to have one order that explains it.
+//! client was told has to have one order that explains it. What was compacted is told to be so and
+//! to nobody else, and a lease lives for its time after whoever keeps it alive was last told so.
 //!
 //! `SEEDS=n` runs so many, `SEED=n` that one, and says what happened.
 
@@ -14,6 +15,7 @@
 mod clients;
 mod cluster;
 mod history;
+mod promises;
 mod run;
 mod trouble;
 mod watching;
@@ -113,6 +115,7 @@ fn flaws_that_are_put_in_are_found() {
         Flaw::ReadWithoutBarrier,
         Flaw::Node(Fault::MembershipNotKept),
         Flaw::Node(Fault::AppliedInMapOrder),
+        Flaw::Node(Fault::LeasesNotGivenAnew),
     ] {
         let (runs, _, failed) = search(0..FOUND_WITHIN, Some(flaw));
         let failed = failed.unwrap_or_else(|| panic!("{flaw:?} is not found in {runs} runs"));

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate::node::ground::Fault;
-use quorate::node::ground::simulated::disk::Crash;
 use quorate::node::ground::simulated::{below, disk, enter};
 use quorate::node::raft::Options;
 use quorate::node::replica::Replica;
+use quorate::proto::etcdserverpb::RangeRequest;
 use tokio::sync::watch;
 
 use super::clients::{client, last_word};
@@ -80,6 +80,7 @@ fn world() -> Shared {
         seats: parking_lot::Mutex::default(),
         history: parking_lot::Mutex::default(),
         changes: parking_lot::Mutex::default(),
+        times: parking_lot::Mutex::default(),
         violations: parking_lot::Mutex::default(),
         journal: parking_lot::Mutex::default(),
         options,
@@ -112,20 +113,20 @@ async fn go(plan: &Plan) -> Outcome {
     for it in clients {
         it.await.expect("a client is right");
     }
-    let same = async {
-        while !is_one(&world) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    if tokio::time::timeout(WHOLE, same).await.is_err() {
-        world.violated("not all members hold the same".to_owned());
-    }
+    settle(&world).await;
     let changes = world.changes.lock().clone();
     for it in watchers {
         let heard = it.await.expect("a watcher is right");
-        world.violations.lock().extend(watching::check(&heard, &changes));
+        let wrong = watching::check(&heard, &changes, &world.history.lock());
+        world.violations.lock().extend(wrong);
     }
-    let wrong = world.history.lock().check(&changes);
+    let wrong = {
+        let history = world.history.lock();
+        let mut wrong = history.check(&changes);
+        wrong.extend(history.check_compactions());
+        wrong.extend(history.check_leases(&changes, &world.times.lock()));
+        wrong
+    };
     world.violations.lock().extend(wrong);
     let trace = {
         let mut hasher = DefaultHasher::new();
@@ -138,15 +139,19 @@ async fn go(plan: &Plan) -> Outcome {
     Outcome { seed: plan.seed, violations, acknowledged, trace, journal }
 }
 
-/// Stops whom the leader does not list, as the planner does: a member that was removed before its
-/// first entry came knows nobody whom it could ask.
-fn stop_strangers(world: &Shared) {
-    let Some((_, life)) = leader(world) else { return };
-    let listed: Vec<_> = life.node.members().iter().map(|it| it.id).collect();
-    for (seat, other) in world.running() {
-        if !listed.contains(&other.node.member().0) && other.node.standing().leader.is_none() {
-            world.seats.lock()[seat].is_removed = true;
-            world.crash(seat, Crash::Killed);
+/// Waits until all hold the same, and no lease is left: nobody keeps one alive any more.
+async fn settle(world: &Shared) {
+    type Holds = fn(&World) -> bool;
+    let waits: [(Holds, &str); 2] =
+        [(has_no_lease, "a lease does not end"), (is_one, "not all members hold the same")];
+    for (holds, otherwise) in waits {
+        let wait = async {
+            while !holds(world) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(WHOLE, wait).await.is_err() {
+            world.violated(otherwise.to_owned());
         }
     }
 }
@@ -162,7 +167,6 @@ async fn whole(world: &Shared) {
 }
 
 async fn is_whole(world: &Shared) -> bool {
-    stop_strangers(world);
     let running = world.running();
     let there = world.seats.lock().iter().filter(|it| !it.is_removed).count();
     if running.len() < there || leader(world).is_none() {
@@ -183,11 +187,25 @@ async fn is_whole(world: &Shared) -> bool {
     true
 }
 
+/// Whether no member has a lease, or a key of one.
+fn has_no_lease(world: &World) -> bool {
+    // The next after a digit.
+    let keys = RangeRequest { key: "l".into(), range_end: "l:".into(), ..RangeRequest::default() };
+    world.running().iter().all(|(_, life)| {
+        life.node.read(|it| {
+            it.leases().next().is_none() && it.range(&keys).is_ok_and(|it| it.count == 0)
+        })
+    })
+}
+
 /// Whether all members that run hold the same; nobody writes any more.
-fn is_one(world: &Shared) -> bool {
+fn is_one(world: &World) -> bool {
     let running = world.running();
     let mut looks = running.iter().map(|(_, life)| {
-        life.node.read(|it| (it.revision(), it.kv.hash(0).map(|it| it.hash).ok(), it.member_list()))
+        life.node.read(|it| {
+            let hash = it.kv.hash(0).map(|it| it.hash).ok();
+            (it.revision(), it.kv.compacted(), hash, it.member_list())
+        })
     });
     let first = looks.next();
     looks.all(|it| Some(it) == first)

@@ -165,9 +165,10 @@ fn change_members(world: &Shared) {
         if adds {
             let added = life.node.add_member(vec![Seat::url(port)], happens(30)).await;
             // A seat of this number may have been taken meanwhile.
-            if let Ok((member, _)) = added {
+            if let Ok((member, list)) = added {
                 world.note(format!("member {} is added", MemberId(member.id)));
-                let seat = world.take_seat(MemberId(member.id), port, None);
+                let peers = list.into_iter().flat_map(|it| it.peer_urls).collect();
+                let seat = world.take_seat(MemberId(member.id), port, None, peers);
                 power_on(&world, seat);
             }
         } else if let Some(leaves) = leaves {

@@ -11,11 +11,27 @@ use quorate::node::watch::{Feed, Taken};
 use quorate::proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 
 use super::cluster::{Life, Shared};
-use super::history::{Changes, Event};
+use super::history::{Changes, Event, History};
+
+/// What a watcher was told.
+#[derive(Default)]
+pub struct Heard {
+    changes: Changes,
+    /// From where on it asked, and where what is left began.
+    gaps: Vec<(i64, i64)>,
+}
+
+impl Heard {
+    /// The next revision it wants.
+    fn next(&self) -> i64 {
+        let gone = self.gaps.last().map_or(1, |it| it.1);
+        self.changes.last_key_value().map_or(1, |it| it.0 + 1).max(gone)
+    }
+}
 
 /// A watcher of all keys from the first revision on, until the run is over; what it heard.
-pub async fn watcher(world: Shared) -> Changes {
-    let mut heard = Changes::new();
+pub async fn watcher(world: Shared) -> Heard {
+    let mut heard = Heard::default();
     let over = world.is_over.subscribe();
     loop {
         let running = world.running();
@@ -41,18 +57,21 @@ pub async fn watcher(world: Shared) -> Changes {
     }
 }
 
-async fn hear(world: &Shared, life: &Life, heard: &mut Changes) {
+async fn hear(world: &Shared, life: &Life, heard: &mut Heard) {
     let mut feed = Feed::new(&life.hub, 1 << 20);
     let request = WatchCreateRequest {
         key: Bytes::from_static(b"k"),
         range_end: Bytes::from_static(b"m"),
-        start_revision: heard.last_key_value().map_or(1, |it| it.0 + 1),
+        start_revision: heard.next(),
         ..WatchCreateRequest::default()
     };
     life.node.read(|state| feed.create(&state.kv, &request));
     loop {
         match feed.take() {
             Taken::Answer(answer) => {
+                if answer.canceled && answer.compact_revision > heard.next() {
+                    return heard.gaps.push((heard.next(), answer.compact_revision));
+                }
                 if answer.canceled {
                     return world.violated(format!("a watch was cancelled: {answer:?}"));
                 }
@@ -63,7 +82,7 @@ async fn hear(world: &Shared, life: &Life, heard: &mut Changes) {
                         let Some(kv) = event.kv else { continue };
                         let text = |it: &Bytes| String::from_utf8_lossy(it).into_owned();
                         let value = is_put.then(|| text(&kv.value));
-                        let last = heard.last_key_value().map_or(0, |it| *it.0);
+                        let last = heard.changes.last_key_value().map_or(0, |it| *it.0);
                         if kv.mod_revision < last {
                             world.violated(format!(
                                 "an event of {} after one of {last}",
@@ -71,7 +90,7 @@ async fn hear(world: &Shared, life: &Life, heard: &mut Changes) {
                             ));
                         }
                         let event = Event { key: text(&kv.key), value };
-                        heard.entry(kv.mod_revision).or_default().push(event);
+                        heard.changes.entry(kv.mod_revision).or_default().push(event);
                     }
                 }
             }
@@ -86,14 +105,22 @@ async fn hear(world: &Shared, life: &Life, heard: &mut Changes) {
 }
 
 /// What is wrong with what a watcher heard.
-pub fn check(heard: &Changes, changes: &Changes) -> Option<String> {
-    let last = *heard.last_key_value()?.0;
-    let expected = changes.range(..=last);
-    let differs = expected.map(Some).zip(heard.iter().map(Some).chain(std::iter::repeat(None)));
-    for (expected, heard) in differs {
-        if expected != heard {
-            return Some(format!("a watcher heard {heard:?} where {expected:?} was"));
+pub fn check(heard: &Heard, changes: &Changes, history: &History) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (from, to) in &heard.gaps {
+        if !history.was_compacted(*to) {
+            wrong.push(format!("a watcher from {from} on was told of a compaction at {to}"));
         }
     }
-    None
+    let Some((last, _)) = heard.changes.last_key_value() else { return wrong };
+    let is_gone = |at: i64| heard.gaps.iter().any(|(from, to)| (*from..*to).contains(&at));
+    let expected = changes.range(..=*last).filter(|it| !is_gone(*it.0));
+    let all = heard.changes.iter().map(Some).chain(std::iter::repeat(None));
+    for (expected, heard) in expected.map(Some).zip(all) {
+        if expected != heard {
+            wrong.push(format!("a watcher heard {heard:?} where {expected:?} was"));
+            return wrong;
+        }
+    }
+    wrong
 }

@@ -31,7 +31,7 @@ use super::barrier::Refused;
 use super::data::DataWatch;
 use super::home::{Phase, Stamp};
 use super::log::{Ids, LogError};
-use super::prepare::{Prepared, founders};
+use super::prepare::{Prepared, founders, other_peers};
 use super::raft::{self, Config, End, StartError};
 use super::run::{Node, clean};
 use super::{port, watch};
@@ -180,6 +180,7 @@ impl Node {
             dir: self.home.data(),
             is_first: prepared.is_first,
             founders: founders(config, cluster, member),
+            peers: other_peers(config),
             #[allow(clippy::useless_conversion, reason = "it is one in a simulation")]
             ports: ports.into_iter().map(Into::into).collect(),
             name: config.name.clone(),

@@ -33,6 +33,8 @@ pub enum Fault {
     MembershipNotKept,
     /// The operations of a Txn are applied in an order of the member's own.
     AppliedInMapOrder,
+    /// Who begins to lead gives leases no time anew.
+    LeasesNotGivenAnew,
 }
 
 /// Whether a fault was put in: never, outside of a simulation.

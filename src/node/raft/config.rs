@@ -31,6 +31,9 @@ pub struct Config {
     /// by one that has no log yet or a log with nothing in it. `None`: it was added to a cluster
     /// and waits for its leader.
     pub founders: Option<Vec<Founder>>,
+    /// Peer URLs of the initial cluster: whom it asks whether it still is a member, while nobody
+    /// comes who leads.
+    pub peers: Vec<String>,
     /// Its peer port, on each address it has; listened on once the data is read.
     pub ports: Vec<Port>,
     /// Its name.

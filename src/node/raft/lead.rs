@@ -169,6 +169,11 @@ impl Inner {
             if self.standing.borrow().leader != Some(self.own()) {
                 return None;
             }
+            // The end of a lease that another leader had agreed on may be in the log, and not be
+            // applied here: it is before the first entry of this term.
+            if *self.shared.applied_term.borrow() < self.term() {
+                return None;
+            }
             let now = self.shared.clock.monotonic();
             let renewal = {
                 let mut lessor = self.shared.lessor.lock();

@@ -21,11 +21,13 @@
 //! - A follower that has less than it once acknowledged is not brought up to date by whoever heard
 //!   it: its word was counted. It ends as damaged.
 //! - A member is added as a learner, whatever it was added as; who was removed, or comes with
-//!   other data than it is known by, is not spoken to.
+//!   other data than it is known by, is not spoken to, and is told why. Whoever has nobody to
+//!   follow asks for that.
 //!
 //! openraft is named nowhere but here. What is here knows nothing of clients.
 
 mod acknowledged;
+mod ask;
 mod barrier;
 mod codec;
 mod config;

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::end::{End, Ends};
 use super::types::{Done, LogId, Order, StoredMembership, Types, log_id, seats};
 use super::waiters::{Answer, Waiters};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::cluster::MemberId;
 use crate::node::apply::{Applied, Command, Halt, LeaseChange, Operation, State, Ticket};
 use crate::node::ground::{self, Fault};
@@ -195,7 +195,12 @@ impl Shared {
     pub(super) fn lead(&self) {
         let replicated = self.replicated.read();
         let leases = replicated.state.leases().map(|it| (it.id(), it.ttl()));
-        self.lessor.lock().lead(leases, self.clock.monotonic(), self.election);
+        let now = if ground::has(Fault::LeasesNotGivenAnew) {
+            Moment::default()
+        } else {
+            self.clock.monotonic()
+        };
+        self.lessor.lock().lead(leases, now, self.election);
         drop(replicated);
         self.lessor_changed.notify_one();
     }

@@ -119,8 +119,8 @@ struct Data {
 ///
 /// [`StartError`].
 pub async fn start(config: Config) -> Result<Node, StartError> {
-    let Config { ids, dir, is_first, founders, ports, name, client_urls, options, watchers } =
-        config;
+    let Config { ids, dir, is_first, founders, peers: initial, ports, name, .. } = config;
+    let Config { client_urls, options, watchers, .. } = config;
     let openraft = options.openraft()?;
     let quota = options.quota;
     let begun = Clock.monotonic();
@@ -211,6 +211,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
     tasks.spawn(Arc::clone(&inner).end_leases());
     tasks.spawn(Arc::clone(&inner).publish(published));
     tasks.spawn(Arc::clone(&inner).campaign_early());
+    tasks.spawn(Arc::clone(&inner).ask_around(initial));
     tasks.serve(answer(listeners, &inner, &limits));
     Ok(Node { inner, tasks })
 }

@@ -8,17 +8,19 @@ use crate::node::ground;
 
 /// A small generator (xorshift64*); good enough to scatter waits, and for nothing else.
 #[derive(Debug)]
-pub(super) struct Jitter(Mutex<u64>);
+pub struct Jitter(Mutex<u64>);
 
-impl Jitter {
-    /// Seeded by the system; by a constant if that has no randomness to give.
-    pub(super) fn new() -> Jitter {
+/// Seeded by the system; by a constant if that has no randomness to give.
+impl Default for Jitter {
+    fn default() -> Jitter {
         Jitter(Mutex::new(ground::random().unwrap_or_default() | 1))
     }
+}
 
+impl Jitter {
     /// The wait after so many failures in a row: doubled each time from the first to the longest,
     /// and then between a half and the whole of it.
-    pub(super) fn wait(&self, failures: u32, (first, longest): (Duration, Duration)) -> Duration {
+    pub fn wait(&self, failures: u32, (first, longest): (Duration, Duration)) -> Duration {
         let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20));
         let whole = doubled.min(longest);
         whole / 2 + whole.mul_f64(f64::from(self.next()) / f64::from(u32::MAX)) / 2
@@ -40,7 +42,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_longest_and_differ() {
-        let (jitter, ms) = (Jitter::new(), Duration::from_millis);
+        let (jitter, ms) = (Jitter::default(), Duration::from_millis);
         let bounds = (ms(20), ms(500));
         for (failures, most) in [(1, 20), (2, 40), (5, 320), (6, 500), (1000, 500)] {
             let waits: Vec<_> = (0..50).map(|_| jitter.wait(failures, bounds)).collect();

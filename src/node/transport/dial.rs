@@ -10,7 +10,8 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 
 use super::error::DialError;
-use super::greeting::{self, Hello, Identity, Refusal};
+use super::greeting::{self, Hello, Identity, Refusal, RefusalKind};
+use super::{Lane, Limits};
 use crate::cluster::Incarnation;
 use crate::node::ground::net::{self, Stream};
 
@@ -52,6 +53,29 @@ pub(super) async fn any(
         }
     }
     Err(worst)
+}
+
+/// Who listens at a URL, by its own word. It is greeted as this member itself, which it is not, and
+/// says so: nothing else is asked of it.
+///
+/// # Errors
+///
+/// Whatever else comes, or does not: another cluster, for one.
+pub(super) async fn who(url: &str, own: Identity, limits: &Limits) -> Result<Identity, DialError> {
+    let (lane, silence) = (Lane::Calls, limits.silence);
+    let hello = Hello { from: own, to: own.member, lane, silence };
+    let greeted = tokio::time::timeout(limits.dial, one(url, &hello, None)).await;
+    let slow = |_| DialError::Slow { url: url.to_owned(), after: limits.dial };
+    match greeted.map_err(slow)? {
+        Err(DialError::Refused { by: Some(it), refusal, .. })
+            if refusal.kind == RefusalKind::WrongTarget =>
+        {
+            Ok(it)
+        }
+        Err(error) => Err(error),
+        // Nobody grants it.
+        Ok(greeted) => Ok(greeted.met),
+    }
 }
 
 fn weight(error: &DialError) -> u8 {
@@ -134,6 +158,9 @@ async fn refused(
     // is one.
     match greeting::meet(hello, known, &head.headers) {
         Err(why) if why.kind != refusal.kind => DialError::Mistaken { url, why },
-        _ => DialError::Refused { url, refusal },
+        _ => {
+            let by = greeting::of_cluster(hello.from.cluster, &head.headers);
+            DialError::Refused { url, by, refusal }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::FrameError;
-use super::greeting::Refusal;
+use super::greeting::{Identity, Refusal};
 use crate::cluster::MemberId;
 
 /// What a handler answers when it fails; the codes are the caller's and the handler's own.
@@ -170,6 +170,8 @@ pub enum DialError {
     Refused {
         /// The URL.
         url: String,
+        /// Who says so, if it is of the same cluster.
+        by: Option<Identity>,
         /// Why.
         #[source]
         refusal: Refusal,

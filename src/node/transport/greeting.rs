@@ -247,6 +247,11 @@ pub(super) fn meet(
     }
 }
 
+/// Whose answer it is, if it is one of this cluster.
+pub(super) fn of_cluster(cluster: ClusterId, headers: &HeaderMap) -> Option<Identity> {
+    Identity::read(headers).ok().filter(|it| it.cluster == cluster)
+}
+
 /// True if the headers ask for an upgrade of any kind.
 fn is_upgrade(headers: &HeaderMap) -> bool {
     let mut tokens = headers

@@ -38,6 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use append::{AppendReceiver, AppendSender};
+pub use backoff::Jitter;
 pub use error::{CallError, DialError, Failure, LinkError};
 pub use greeting::{Hello, Identity, Refusal, RefusalKind};
 pub use hearing::Hearing;

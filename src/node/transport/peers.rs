@@ -121,7 +121,7 @@ impl Peers {
             limits,
             clock,
             hearing: Arc::default(),
-            jitter: Jitter::new(),
+            jitter: Jitter::default(),
             refusals: watch::Sender::new(None),
             is_closed: AtomicBool::new(false),
         };
@@ -145,6 +145,15 @@ impl Peers {
     /// The peer of this ID, if it is known.
     pub fn known(&self, id: MemberId) -> Option<Peer> {
         self.targets.lock().get(&id).cloned().map(Peer)
+    }
+
+    /// Who listens at a URL, by its own word: for one that knows where to ask, and not whom.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]: nobody does who is of this cluster.
+    pub async fn who(&self, url: &str) -> Result<MemberId, DialError> {
+        Ok(dial::who(url, self.common.own, &self.common.limits).await?.member)
     }
 
     /// Ends all connections to a peer that was removed, and what is known of it. Calls by a
