@@ -136,6 +136,12 @@ fn what_a_segment_says_again_is_never_a_torn_write() {
     bytes[usize::try_from(START).unwrap()..].fill(0);
     fs::write(&path, &bytes).unwrap();
     assert_eq!(refused(&place).offset, START);
+    // More than a file holds is no more than all of it.
+    bytes[64..72].fill(0xff);
+    let sum = crc32c::crc32c(&bytes[..76]).to_le_bytes();
+    bytes[76..80].copy_from_slice(&sum);
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(refused(&place).offset, START);
 }
 
 #[test]

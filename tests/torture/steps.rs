@@ -149,6 +149,9 @@ struct Judge<'a> {
     voters: BTreeSet<String>,
     learners: BTreeSet<String>,
     foundings: usize,
+    /// Whose founding was given up before the cluster first served: stopped at its barrier.
+    given_up: BTreeSet<String>,
+    has_served: bool,
     /// An `up` was killed: it may have taken a step, and not said so.
     is_told_all: bool,
     judged: Judged,
@@ -168,10 +171,13 @@ pub(crate) fn judge(
         voters,
         learners: BTreeSet::new(),
         foundings: 0,
+        given_up: BTreeSet::new(),
+        has_served: false,
         is_told_all,
         judged: Judged::default(),
     };
     for line in lines {
+        judge.has_served |= line.text.starts_with("ready: ");
         if let Some(step) = Step::of(&line.text) {
             judge.judged.steps += 1;
             judge.step(line, &step);
@@ -217,11 +223,16 @@ impl Judge<'_> {
         match *step {
             Step::Found => {
                 self.foundings += 1;
-                if self.foundings > 1 {
+                // One that nobody can have passed is no founding.
+                let is_void = self.given_up.is_superset(&self.voters);
+                if self.foundings > 1 && !is_void {
                     self.not_safe(line, "founded before");
                 }
             }
             Step::Start | Step::MoveLeader => {}
+            Step::Stop { node, why: "its founding is given up" } if !self.has_served => {
+                self.given_up.insert(node.to_owned());
+            }
             Step::Stop { node, why } => {
                 if self.healthy_beside(node, line.at) < quorum(self.voters.len()) {
                     self.not_safe(line, "the others are no quorum");
@@ -389,6 +400,12 @@ mod tests {
     fn a_second_founding_or_learner_is_not() {
         let again = ["found the cluster with a, b, c", "found the cluster with a"];
         assert_eq!(judged(&again, &[]).len(), 1);
+        let stop = ["a", "b", "c"].map(|it| format!("stop {it} (its founding is given up)"));
+        let [a, b, c] = [0, 1, 2].map(|at: usize| stop[at].as_str());
+        let found = "found the cluster with a, b, c";
+        assert_eq!(judged(&[found, a, b, c, found, "ready: 3 of 3"], &[]), [""; 0]);
+        assert_eq!(judged(&[found, a, b, found], &[]).len(), 1, "c may have passed");
+        assert_eq!(judged(&[found, "ready: 3 of 3", a], &[]).len(), 1);
         assert_eq!(judged(&["add learner for b"], &[]).len(), 1);
         assert_eq!(judged(&["forget b, its data set aside"], &[]).len(), 1);
         assert_eq!(judged(&["stop a (to restart it)"], &[]).len(), 1);

@@ -166,7 +166,8 @@ impl Scan {
                 Found::Nothing => ("nothing stands here", true),
                 Found::Broken { what, torn } => (what, torn),
             };
-            let was_durable = former_end.is_some() || at < START + segment.head.restated;
+            let was_durable =
+                former_end.is_some() || at < START.saturating_add(segment.head.restated);
             if was_durable || !torn {
                 self.damage = Some(spot(at, what));
             } else if let Some(later) = window.later_group(at)? {
