@@ -192,8 +192,10 @@ impl Inner {
                 Renewal::Unknown if has_waited => return Some(None),
                 Renewal::Unknown => {
                     // It may be granted and not applied here yet: whoever granted it was told by
-                    // its own member, which need not be this one.
-                    self.shared.wait_applied(self.committed()).await;
+                    // its own member, which need not be this one. And there may be another leader
+                    // already, who granted it: only a quorum knows.
+                    let index = self.barrier.index(true).await.ok()?;
+                    self.shared.wait_applied(index).await;
                     has_waited = true;
                 }
                 Renewal::Ending => {
