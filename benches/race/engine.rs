@@ -113,7 +113,7 @@ impl Load {
             .args(["--endpoints", url, "-o", "json"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .spawn();
         Load(child.expect("the program under test can be started"))
     }
