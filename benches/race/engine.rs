@@ -1,10 +1,11 @@
 //! What takes part in a race.
 
 use std::fmt;
-use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use crate::support::cluster::{Cluster, SOON};
-use crate::support::process::Ran;
+use crate::support::process::{Process, Ran, Signal};
+use crate::support::up::QUORATE;
 use crate::support::wait::{eventually, now};
 use crate::support::wire;
 
@@ -58,14 +59,18 @@ impl Engine {
     /// A cluster that is up, and the seconds from the start of `up` on an empty home until a
     /// quorum served and `up` had said so.
     pub(crate) fn ready(&self, nodes: u8) -> (Cluster, f64) {
-        let cluster = self.cluster(nodes);
+        self.bring_up(self.cluster(nodes))
+    }
+
+    /// The same of one that was declared before.
+    pub(crate) fn bring_up(&self, cluster: Cluster) -> (Cluster, f64) {
         let begun = now();
         cluster.up();
         let took = begun.elapsed().as_secs_f64();
         // It must not say so before it is true.
         let list = cluster.list().expect("a cluster that is said to be ready answers");
         let voters = list.members.iter().filter(|it| !it.learner && !it.name.is_empty()).count();
-        assert_eq!(voters, usize::from(nodes), "{list:#?}");
+        assert_eq!(voters, cluster.spec.nodes.len(), "{list:#?}");
         cluster.healed();
         for node in cluster.spec.names() {
             let running = cluster.running(&node);
@@ -99,14 +104,38 @@ pub(crate) fn leader_url(cluster: &Cluster) -> String {
 
 /// Runs `quorate bench` and reads its report; a load with failed operations is no figure.
 pub(crate) fn load(url: &str, args: &[&str]) -> serde_json::Value {
-    let mut all = vec!["bench"];
-    all.extend(args);
-    all.extend(["--endpoints", url, "-o", "json"]);
-    let output = std::process::Command::new(Path::new(crate::support::up::QUORATE))
-        .args(&all)
-        .output()
-        .expect("the program under test can be started");
-    let report = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{all:?}: {report}{output:?}");
-    serde_json::from_str(&report).expect("a report")
+    Load::start(url, args).report()
+}
+
+/// A `quorate bench` under way.
+pub(crate) struct Load(Child);
+
+impl Load {
+    pub(crate) fn start(url: &str, args: &[&str]) -> Load {
+        let child = Command::new(QUORATE)
+            .arg("bench")
+            .args(args)
+            .args(["--endpoints", url, "-o", "json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Load(child.expect("the program under test can be started"))
+    }
+
+    /// Ends it before its time; what was measured until then is reported.
+    #[allow(dead_code, reason = "no load of the race ends early")]
+    pub(crate) fn stop(self) -> serde_json::Value {
+        let process = i32::try_from(self.0.id()).ok().and_then(Process::of);
+        process.expect("a load runs until it is stopped").signal(Signal::INT);
+        self.report()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn report(self) -> serde_json::Value {
+        let output = self.0.wait_with_output().expect("a child can be waited for");
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "a load failed: {report}{output:?}");
+        serde_json::from_str(&report).expect("a report")
+    }
 }

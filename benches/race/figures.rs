@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::Engine;
+use crate::measure::{median, short};
 use crate::parts::Settings;
 
 /// Which way a figure is better.
@@ -259,20 +260,8 @@ impl Spread {
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted.len().checked_sub(1)? / 2, sorted.len() / 2);
-    Some(f64::midpoint(sorted[low], sorted[high]))
-}
-
 fn span(values: &[f64]) -> String {
     let least = values.iter().copied().min_by(f64::total_cmp);
     let most = values.iter().copied().max_by(f64::total_cmp);
     least.zip(most).map_or_else(String::new, |(a, b)| format!("{}-{}", short(a), short(b)))
-}
-
-/// Three figures are as many as mean something.
-fn short(value: f64) -> String {
-    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }

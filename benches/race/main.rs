@@ -24,8 +24,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that cannot go on ends here")]
 
+mod choice;
 mod engine;
 mod figures;
+mod measure;
 mod parts;
 mod plot;
 #[path = "../../tests/support/mod.rs"]
@@ -33,8 +35,8 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::str::FromStr;
 
+use choice::{chosen, quiet, variable};
 use engine::{EMBEDDED, Engine};
 use figures::Race;
 use parts::{PARTS, Settings};
@@ -54,22 +56,7 @@ fn main() -> ExitCode {
         .collect();
     names.push(variable("QUORATE_RACE_ENGINE", EMBEDDED.to_owned()));
     let engines: Vec<_> = names.iter().zip('A'..).map(|(it, side)| Engine::new(side, it)).collect();
-    let chosen = variable("QUORATE_RACE_PARTS", String::new());
-    let chosen: Vec<_> = chosen.split(',').filter(|name| !name.is_empty()).collect();
-    if let Some(unknown) = chosen.iter().find(|name| PARTS.iter().all(|(part, _)| part != *name)) {
-        let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
-        eprintln!("error: {unknown}: no such part; there are {}", known.join(", "));
-        return ExitCode::from(2);
-    }
-    // Arguments are for every benchmark, so what is none of ours may be another's.
-    let arguments: Vec<_> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
-    let parts: Vec<_> = PARTS
-        .iter()
-        .filter(|(name, _)| chosen.is_empty() || chosen.contains(name))
-        .filter(|(name, _)| {
-            arguments.is_empty() || arguments.iter().any(|it| name.contains(it.as_str()))
-        })
-        .collect();
+    let parts = chosen("QUORATE_RACE_PARTS", PARTS);
     if parts.is_empty() {
         return ExitCode::SUCCESS;
     }
@@ -108,21 +95,4 @@ fn main() -> ExitCode {
         println!("FAILED: {failure}");
     }
     if reached && failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// What an environment variable says; what cannot be read ends the run before it began.
-fn variable<T: FromStr>(name: &str, default: T) -> T {
-    let Ok(text) = std::env::var(name) else { return default };
-    text.parse().unwrap_or_else(|_| {
-        eprintln!("error: {name}={text}: not what it should be");
-        std::process::exit(2)
-    })
-}
-
-/// How busy the machine is, which every figure depends on.
-fn quiet() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = text.split_whitespace().next().unwrap_or("?");
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!("machine: {cores} cores, load {load} over the last minute")
 }

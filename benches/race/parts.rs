@@ -1,19 +1,14 @@
 //! What is measured: each part brings up clusters of its own and returns figures by their names.
 
 use std::fmt;
-use std::future::Future;
-use std::time::{Duration, Instant};
-
-use quorate::proto::etcdserverpb::kv_client::KvClient;
-use quorate::proto::etcdserverpb::{PutRequest, RangeRequest};
-use serde_json::Value;
-use tokio::sync::mpsc;
+use std::time::Duration;
 
 use crate::engine::{Engine, leader_url, load};
+use crate::measure::{as_f64, first_answer, number, read, write};
 use crate::support::cluster::{Cluster, SOON};
 use crate::support::process::{Signal, all_of};
 use crate::support::wait::now;
-use crate::support::wire::{block_on, channel, local_keys};
+use crate::support::wire::local_keys;
 
 /// How a run is.
 pub(crate) struct Settings {
@@ -48,10 +43,6 @@ pub(crate) const PARTS: &[(&str, Part)] = &[
     ("seven", seven),
     ("idle", idle),
 ];
-
-fn number(report: &Value, path: &str) -> f64 {
-    report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {report:#}"))
-}
 
 /// One load of so many clients; throughput and p99.
 fn clients(url: &str, settings: &Settings, clients: usize, args: &[&str]) -> (f64, f64) {
@@ -136,7 +127,7 @@ fn full(engine: &Engine, settings: &Settings) -> Found {
     let begun = now();
     cluster.start_up(&[]);
     for endpoint in &endpoints {
-        first_answer(std::slice::from_ref(endpoint), read);
+        first_answer(std::slice::from_ref(endpoint), SOON, read);
     }
     found.push(("restart", begun.elapsed().as_secs_f64()));
     cluster.healed();
@@ -170,7 +161,7 @@ fn failover(engine: &Engine, settings: &Settings) -> Found {
         let seen = cluster.running(&leader);
         let begun = now();
         seen.all().for_each(|process| process.signal(Signal::KILL));
-        found.push(("failover", (first_answer(&others, write) - begun).as_secs_f64()));
+        found.push(("failover", (first_answer(&others, SOON, write) - begun).as_secs_f64()));
         cluster.healed();
         leader_url(&cluster);
     }
@@ -194,53 +185,4 @@ fn idle(engine: &Engine, _: &Settings) -> Found {
     let share = as_f64(used() - before) / begun.elapsed().as_secs_f64();
     assert!(processes.iter().all(|it| it.is_alive()), "a process ended while nothing happened");
     vec![("up-3", took), ("idle", share)] // a tick is a hundredth of a second
-}
-
-#[allow(clippy::cast_precision_loss, reason = "what is counted here is small")]
-fn as_f64(number: u64) -> f64 {
-    number as f64
-}
-
-async fn write(endpoint: String) -> bool {
-    let put = PutRequest { key: "after".into(), value: "all".into(), ..Default::default() };
-    KvClient::new(channel(&endpoint)).put(put).await.is_ok()
-}
-
-/// A linearizable read.
-async fn read(endpoint: String) -> bool {
-    let range = RangeRequest { key: "after".into(), ..Default::default() };
-    KvClient::new(channel(&endpoint)).range(range).await.is_ok()
-}
-
-/// Asks all endpoints afresh every few milliseconds, whatever became of the earlier attempts, and
-/// says when the first one succeeded. An attempt that was made while there was no leader may be
-/// lost, and an old one must not hide that a new one would have been answered.
-fn first_answer<F>(endpoints: &[String], ask: impl Fn(String) -> F) -> Instant
-where
-    F: Future<Output = bool> + Send + 'static,
-{
-    const EVERY: Duration = Duration::from_millis(10);
-    const LIMIT: Duration = Duration::from_secs(10);
-    block_on(async {
-        let (answered, mut answers) = mpsc::unbounded_channel();
-        let begun = now();
-        let mut tick = tokio::time::interval(EVERY);
-        let mut attempts = tokio::task::JoinSet::new();
-        loop {
-            tokio::select! {
-                Some(at) = answers.recv() => return at,
-                _ = tick.tick() => {}
-            }
-            assert!(begun.elapsed() < SOON, "nobody answers: {endpoints:?}");
-            while attempts.try_join_next().is_some() {}
-            for endpoint in endpoints {
-                let (answered, attempt) = (answered.clone(), ask(endpoint.clone()));
-                attempts.spawn(async move {
-                    if tokio::time::timeout(LIMIT, attempt).await == Ok(true) {
-                        let _ = answered.send(now());
-                    }
-                });
-            }
-        }
-    })
 }

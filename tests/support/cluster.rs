@@ -37,6 +37,8 @@ pub(crate) struct Cluster {
     printed: RefCell<String>,
     /// The arguments of `up` that choose the engine.
     engine: Vec<String>,
+    /// How long coming up, healing and ending may take.
+    patience: Duration,
 }
 
 impl Cluster {
@@ -53,12 +55,19 @@ impl Cluster {
         spec.write(&home.manifest());
         let (id, printed) = (Cell::new(None), RefCell::default());
         let engine = engine_arguments();
-        Cluster { spec, up: RefCell::new(None), home, addresses, id, printed, engine }
+        let up = RefCell::new(None);
+        Cluster { spec, up, home, addresses, id, printed, engine, patience: SOON }
     }
 
     /// The same, run by another engine: by what these arguments of `up` choose.
     pub(crate) fn on_engine(mut self, engine: &[String]) -> Cluster {
         self.engine = engine.to_vec();
+        self
+    }
+
+    /// The same, which is given this long where [`SOON`] is too short: there is much data.
+    pub(crate) fn patient(mut self, patience: Duration) -> Cluster {
+        self.patience = patience;
         self
     }
 
@@ -87,7 +96,7 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn up(&self) {
         self.start_up(&[]);
-        self.with_up(|up| up.wait_ready(SOON));
+        self.with_up(|up| up.wait_ready(self.patience));
     }
 
     /// Starts `up`, with variables of the test's own, and does not wait.
@@ -142,7 +151,7 @@ impl Cluster {
     pub(crate) fn interrupt_up(&self, signal: Signal) -> Option<i32> {
         let status = self.with_up(|up| {
             up.signal(signal);
-            up.wait(SOON)
+            up.wait(self.patience)
         });
         self.forget_up();
         status.code()
@@ -309,7 +318,7 @@ impl Cluster {
         what: &str,
         mut holds: impl FnMut(&BTreeMap<String, Member>) -> Result<(), String>,
     ) -> BTreeMap<String, Member> {
-        eventually(what, SOON, || {
+        eventually(what, self.patience, || {
             let members = self.as_declared()?;
             holds(&members)?;
             match self.try_status()? {

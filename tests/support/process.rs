@@ -60,8 +60,17 @@ impl Process {
 
     /// Memory held, in KiB.
     pub(crate) fn resident_kib(self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most memory it ever held, in KiB.
+    pub(crate) fn peak_kib(self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
         line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0)
     }
 }
