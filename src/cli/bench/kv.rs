@@ -136,7 +136,8 @@ impl Base {
 /// Puts of single keys.
 struct Puts {
     keys: Keys,
-    value: Bytes,
+    seed: u64,
+    size: usize,
 }
 
 impl Work for Puts {
@@ -144,7 +145,8 @@ impl Work for Puts {
 
     fn request(&self, operation: u64) -> Bytes {
         let key = self.keys.key(self.keys.choose(operation));
-        framed(&pb::PutRequest { key, value: self.value.clone(), ..Default::default() })
+        let value = value(self.seed, operation, self.size);
+        framed(&pb::PutRequest { key, value, ..Default::default() })
     }
 
     fn brought(&self, answer: Bytes) -> Result<u64, String> {
@@ -154,7 +156,7 @@ impl Work for Puts {
 
 pub(super) async fn put(args: PutArgs) -> anyhow::Result<ExitCode> {
     let size = args.value.value_size;
-    let work = Puts { keys: args.base.keys()?, value: value(args.base.form.seed, size) };
+    let work = Puts { keys: args.base.keys()?, seed: args.base.form.seed, size };
     let outcome = args.base.drive(work).await?;
     let report = args.base.report("put", &format!("{size} B values"), &outcome);
     report.with("valueSize", size).print(args.base.output.output)
@@ -206,7 +208,8 @@ pub(super) async fn range(args: RangeArgs) -> anyhow::Result<ExitCode> {
 /// Transactions of several puts.
 struct Txns {
     keys: Keys,
-    value: Bytes,
+    seed: u64,
+    size: usize,
     ops: u64,
     sequential: bool,
 }
@@ -223,7 +226,9 @@ impl Work for Txns {
         };
         let put = |at: u64| {
             let key = self.keys.key(first + at);
-            let put = pb::PutRequest { key, value: self.value.clone(), ..Default::default() };
+            let number = operation.wrapping_mul(self.ops).wrapping_add(at);
+            let value = value(self.seed, number, self.size);
+            let put = pb::PutRequest { key, value, ..Default::default() };
             pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) }
         };
         let success = (0..self.ops).map(put).collect();
@@ -259,7 +264,8 @@ pub(super) async fn txn(args: TxnArgs) -> anyhow::Result<ExitCode> {
     }
     let work = Txns {
         keys: base.keys()?,
-        value: value(base.form.seed, size),
+        seed: base.form.seed,
+        size,
         ops,
         sequential: base.choice.sequential,
     };

@@ -113,7 +113,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     drop(failed);
     let mut run = Run {
         keys,
-        value: value(args.form.seed, args.value.value_size),
+        value: value(args.form.seed, 0, args.value.value_size),
         watchers: if args.distinct_keys { 1 } else { args.watchers },
         amount: args.amount,
         timeout: args.target.timeout,

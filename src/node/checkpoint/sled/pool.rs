@@ -21,7 +21,7 @@ use crate::node::mvcc::StoreError;
 
 /// Entries in a leaf: what is read and written as one. A cold read of 256 bytes takes two thirds
 /// of what it takes with 64, and no less with fewer, which only make the index of leaves larger.
-const FANOUT: usize = 32;
+pub(super) const FANOUT: usize = 32;
 
 /// A handle.
 pub(super) type Db = ::sled::Db<FANOUT>;
