@@ -155,6 +155,9 @@ fn area(symbol: &str, object: &str) -> String {
     if object.contains("libc") {
         return "memory: allocated, freed, copied".to_owned();
     }
+    if ["ZSTD_", "HUF_", "FSE_", "XXH"].iter().any(|it| symbol.starts_with(it)) {
+        return "zstd".to_owned(); // written in C, where names have no path
+    }
     // The first path of the name that is not the language's own.
     let paths = symbol.split(|it: char| !(it.is_alphanumeric() || it == '_' || it == ':'));
     let path = paths
@@ -169,10 +172,9 @@ fn area(symbol: &str, object: &str) -> String {
         }
         "openraft" | "openraft_rt_tokio" => "openraft".to_owned(),
         "quorate" => match (path.next(), path.next()) {
-            (Some("node"), Some(room)) => format!("ours: {room}"),
             (Some("proto"), _) => "gRPC, protobuf".to_owned(),
             (Some("cli"), _) => "ours: load".to_owned(),
-            (Some(room), _) => format!("ours: {room}"),
+            (Some("node"), Some(room)) | (Some(room), _) => format!("ours: {room}"),
             (None, _) => "ours".to_owned(),
         },
         "bytes" | "hashbrown" | "" => "the language: collections, formatting".to_owned(),

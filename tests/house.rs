@@ -8,7 +8,7 @@ use std::process::Command;
 use quorate::cluster::ExitKind;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -16,6 +16,7 @@ const DOCUMENTS: [&str; 7] = [
     "deploy/README.md",
     "docs/README.md",
     "docs/operations.md",
+    "docs/performance.md",
 ];
 
 #[test]

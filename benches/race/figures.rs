@@ -147,14 +147,14 @@ impl Race {
             engines[..last].iter().map(|it| Series { title: it.title(), points: vec![] }).collect();
         for line in LINES {
             let is_tail = line.what.starts_with(' ');
-            name = if is_tail { name } else { line.what };
+            name = if is_tail { name } else { line.what.trim_end_matches(": p50") };
             let Some(sides) = self.0.get(line.id) else { continue };
             for (at, series) in all.iter_mut().enumerate() {
                 let both = sides.get(&at).zip(sides.get(&last));
                 let Some(ratio) = both.and_then(|(a, b)| Ratio::of(a, b)) else { continue };
                 let better = |it: f64| if line.better == Higher { it } else { 1.0 / it };
                 series.points.push(Point {
-                    what: if is_tail { format!("{name}: p99") } else { name.to_owned() },
+                    what: if is_tail { format!("{name}: p99") } else { line.what.to_owned() },
                     times: better(ratio.of_medians),
                     rounds: ratio.of_rounds.iter().copied().map(better).collect(),
                 });

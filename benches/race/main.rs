@@ -63,7 +63,9 @@ fn main() -> ExitCode {
 
     let mut race = Race::default();
     let mut failures = Vec::new();
-    engines.iter().for_each(|it| println!("{}: {it}", it.side));
+    for engine in &engines {
+        println!("{}: {engine}", engine.side);
+    }
     println!("{settings}\n{}\n", quiet());
     for pair in 1..=settings.pairs {
         for (name, part) in &parts {

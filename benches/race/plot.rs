@@ -14,6 +14,8 @@ const ROW: u32 = 26;
 /// Title, axis and legend.
 const AROUND: u32 = 150;
 const FONT: &str = "sans-serif";
+/// Where the axis has a line.
+const TIMES: [f64; 9] = [0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0];
 const COLOURS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115)];
 
 /// Writes the picture as SVG.
@@ -44,24 +46,28 @@ fn paint(
     let most = every().fold(4.0, f64::max) * 1.15;
     let bottom = f64::from(u32::try_from(rows.len())?);
     let mut chart = ChartBuilder::on(root)
-        .caption("How many times better than etcd", (FONT, 20))
+        .caption("How many times better than etcd", (FONT, 22))
         .margin(12)
         .x_label_area_size(56)
         .y_label_area_size(250)
         .build_cartesian_2d((least..most).log_scale(), bottom..0.0)?;
     chart
         .configure_mesh()
-        .disable_y_mesh()
+        .disable_mesh()
         .y_labels(0)
-        .x_labels(8)
-        .x_label_formatter(&|times| format!("{times}x"))
+        .x_labels(0)
         .x_desc(settings)
-        .axis_desc_style((FONT, 12))
-        .light_line_style(WHITE)
+        .axis_desc_style((FONT, 14))
         .draw()?;
-    let line = |x, from, to, style| PathElement::new(vec![(x, from), (x, to)], style);
-    chart.draw_series([line(1.0, bottom, 0.0, BLACK.stroke_width(2))])?;
-    let label = (FONT, 13).into_text_style(root).pos(Pos::new(HPos::Right, VPos::Center));
+    let number = (FONT, 16).into_text_style(root).pos(Pos::new(HPos::Center, VPos::Top));
+    let line = |times, style| PathElement::new(vec![(times, bottom), (times, 0.0)], style);
+    chart.draw_series([line(1.0, BLACK.stroke_width(2))])?;
+    for times in TIMES.into_iter().filter(|it| (least..most).contains(it)) {
+        chart.draw_series([line(times, BLACK.mix(0.2).into())])?;
+        let place = chart.backend_coord(&(times, bottom));
+        root.draw_text(&format!("{times}x"), &number, (place.0, place.1 + 8))?;
+    }
+    let label = (FONT, 16).into_text_style(root).pos(Pos::new(HPos::Right, VPos::Center));
     for (at, what) in (0_u32..).zip(rows) {
         let middle = f64::from(at) + 0.5;
         let place = chart.backend_coord(&(least, middle));
@@ -88,7 +94,7 @@ fn paint(
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperRight)
-        .label_font((FONT, 13))
+        .label_font((FONT, 16))
         .background_style(WHITE)
         .border_style(BLACK.mix(0.3))
         .draw()?;

@@ -210,10 +210,9 @@ impl Answers {
             return Err(CallError::Strange(format!("HTTP {}", status.unwrap_or_default())));
         }
         // An answer that is only a refusal has its status in the headers.
-        let fields = [headers, trailers.as_ref()].into_iter().flatten();
-        let Some((fields, status)) =
-            fields.filter_map(|it| Some((it, it.get("grpc-status")?))).next()
-        else {
+        let mut fields = [headers, trailers.as_ref()].into_iter().flatten();
+        let status = fields.find_map(|it| Some((it, it.get("grpc-status")?)));
+        let Some((fields, status)) = status else {
             return Err(CallError::Strange("there is no gRPC status".to_owned()));
         };
         if !self.pending.is_empty() {
