@@ -109,7 +109,7 @@ type Spent = BTreeMap<&'static str, BTreeMap<String, f64>>;
 
 fn spent(samples: &Path, roles: &HashMap<i32, &'static str>) -> Spent {
     let output = Command::new("perf")
-        .args(["script", "-F", "comm,pid,ip,sym,dso", "-i"])
+        .args(["script", "-F", "pid,ip,sym,dso", "-i"])
         .arg(samples)
         .output()
         .expect("perf can be started");
@@ -121,12 +121,11 @@ fn spent(samples: &Path, roles: &HashMap<i32, &'static str>) -> Spent {
     all
 }
 
-/// A sample: `comm pid address symbol (object)`. `None` for one of an idle processor.
+/// A sample: `pid address symbol (object)`. `None` for one of an idle processor.
 fn read(line: &str, roles: &HashMap<i32, &'static str>) -> Option<(&'static str, String)> {
     let (rest, object) = line.trim_end().trim_end_matches(')').rsplit_once(" (")?;
     let mut words = rest.split_whitespace();
-    // A name may have blanks in it: the process is the first number.
-    let pid: i32 = words.find_map(|it| it.parse().ok())?;
+    let pid: i32 = words.next()?.parse().ok()?;
     let symbol = words.skip(1).collect::<Vec<_>>().join(" ");
     let role = match roles.get(&pid) {
         Some(role) => role,

@@ -3,7 +3,9 @@
 //!
 //! Source: RFC 7541; gRPC's `PROTOCOL-HTTP2.md` for the fields.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
+
+use crate::node::api::put_string;
 
 /// Entries of the static table; those of a connection come after it, the newest first.
 const STATIC: usize = 61;
@@ -41,8 +43,8 @@ impl Fields {
     }
 
     /// The block of a request for a method.
-    pub(super) fn block(&mut self, path: &Bytes) -> BytesMut {
-        let mut block = BytesMut::with_capacity(16);
+    pub(super) fn block(&mut self, path: &Bytes) -> Vec<u8> {
+        let mut block = Vec::with_capacity(16);
         if self.is_refused && !self.has_said_so {
             self.has_said_so = true;
             self.told.clear();
@@ -57,7 +59,7 @@ impl Fields {
         block
     }
 
-    fn put(&mut self, name: &'static [u8], value: &Bytes, block: &mut BytesMut) {
+    fn put(&mut self, name: &'static [u8], value: &Bytes, block: &mut Vec<u8>) {
         let known = self.told.iter().position(|it| it.0 == name && it.1 == *value);
         if let Some(at) = known {
             let place = STATIC + self.told.len() - at;
@@ -79,24 +81,6 @@ impl Fields {
         }
         put_string(value, block);
     }
-}
-
-/// A string in plain bytes (RFC 7541 §5.2).
-fn put_string(text: &[u8], to: &mut BytesMut) {
-    const MOST: usize = 0x7f;
-    let mut rest = text.len();
-    if rest < MOST {
-        to.put_u8(u8::try_from(rest).unwrap_or(0));
-    } else {
-        to.put_u8(0x7f);
-        rest -= MOST;
-        while rest >= 0x80 {
-            to.put_u8(0x80 | u8::try_from(rest & 0x7f).unwrap_or(0));
-            rest >>= 7;
-        }
-        to.put_u8(u8::try_from(rest).unwrap_or(0));
-    }
-    to.put_slice(text);
 }
 
 #[cfg(test)]

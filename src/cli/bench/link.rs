@@ -98,8 +98,7 @@ struct State {
 }
 
 impl Link {
-    /// Connects, and waits within `limit` until the other side has said how it wants to be spoken
-    /// to.
+    /// Connects, within `limit`. Calls wait until the other side has said what it takes.
     pub(super) async fn open(endpoint: &Endpoint, limit: Duration) -> io::Result<Arc<Link>> {
         let made = async {
             let stream = TcpStream::connect(endpoint.address()).await?;
@@ -108,8 +107,7 @@ impl Link {
             tokio::spawn(drive(Arc::downgrade(&link), Codec::new(stream)));
             Ok(link)
         };
-        let late = || io::Error::from(io::ErrorKind::TimedOut);
-        tokio::time::timeout(limit, made).await.map_err(|_| late())?
+        tokio::time::timeout(limit, made).await?
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

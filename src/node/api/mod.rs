@@ -33,6 +33,8 @@ pub mod watch;
 
 #[cfg(fuzzing)]
 pub use front::fuzzing;
+#[cfg(feature = "runtime")]
+pub(crate) use front::put_string;
 pub use metrics::Metrics;
 pub use options::Options;
 pub use server::{Server, serve, serve_metrics};

@@ -48,7 +48,7 @@ pub(super) fn authority(block: &[u8]) -> Option<Authority> {
 }
 
 /// Writes a string in plain bytes.
-pub(super) fn put_string(text: &[u8], to: &mut Vec<u8>) {
+pub(crate) fn put_string(text: &[u8], to: &mut Vec<u8>) {
     let mut rest = text.len();
     if rest < 0x7f {
         to.push(u8::try_from(rest).unwrap_or(0)); // below 0x7f

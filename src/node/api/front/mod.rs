@@ -20,6 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use filter::Filter;
 pub(super) use filter::Protocol;
+#[cfg(feature = "runtime")]
+pub(crate) use hpack::put_string;
 
 /// Enough for what a client sends before its first answer.
 const PIECE: usize = 2048;
