@@ -116,6 +116,7 @@ fn flaws_that_are_put_in_are_found() {
         Flaw::Node(Fault::MembershipNotKept),
         Flaw::Node(Fault::AppliedInMapOrder),
         Flaw::Node(Fault::LeasesNotGivenAnew),
+        Flaw::Node(Fault::ReadNotConfirmed),
     ] {
         let (runs, _, failed) = search(0..FOUND_WITHIN, Some(flaw));
         let failed = failed.unwrap_or_else(|| panic!("{flaw:?} is not found in {runs} runs"));

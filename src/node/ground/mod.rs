@@ -35,6 +35,8 @@ pub enum Fault {
     AppliedInMapOrder,
     /// Who begins to lead gives leases no time anew.
     LeasesNotGivenAnew,
+    /// A leader does not ask whether it still leads before it serves a read.
+    ReadNotConfirmed,
 }
 
 /// Whether a fault was put in: never, outside of a simulation.

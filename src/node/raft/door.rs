@@ -152,6 +152,11 @@ impl Door for Inner {
                 Ok(self.lessor_for(method, id).await)
             }
             methods::PING => Ok(Bytes::new()),
+            methods::VOTED_IN => {
+                let mut out = Writer::default();
+                out.u64(self.voted_in()?);
+                Ok(out.0.freeze())
+            }
             methods::BROKEN_WORD => {
                 let word = Word::decode(body)?;
                 own_vote(from, &word.vote)?;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +57,8 @@ pub(super) struct Links {
     pub(super) keeper: Arc<Keeper>,
     pub(super) offers: Arc<Offers>,
     pub(super) acknowledged: Arc<Acknowledged>,
+    /// The last entry that this member, leading, has told another was committed, or is about to.
+    pub(super) announced: Arc<AtomicU64>,
 }
 
 /// One member, as openraft calls it.
@@ -78,6 +81,14 @@ impl Links {
         let address = Address { id, urls: place.peer_urls.clone(), incarnation };
         drop(replicated);
         Some(self.peers.peer(&address))
+    }
+
+    /// A message in the form that it travels in.
+    fn letter(&self, request: &AppendEntriesRequest<Types>) -> Bytes {
+        if let Some(committed) = request.leader_commit {
+            self.announced.fetch_max(committed.index, Ordering::SeqCst);
+        }
+        codec::append(request).freeze()
     }
 
     fn network(&self, target: u64, place: &Place, is_for_heartbeats: bool) -> Network {
@@ -219,7 +230,8 @@ impl RaftNetworkV2<Types> for Network {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<Types>> {
-        let answer = self.call(methods::APPEND, &codec::append(&request), &option).await?;
+        let letter = self.links.letter(&request);
+        let answer = self.call(methods::APPEND, &letter, &option).await?;
         let answer = codec::read_appended(answer).map_err(unread)?;
         self.heed(&Reach::of(&request), &answer)?;
         Ok(answer)
@@ -371,7 +383,7 @@ impl<'a, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipe<'a, S> {
                 request = self.input.next() => match request {
                     Some(request) => {
                         let reach = Reach::of(&request);
-                        let body = codec::append(&request);
+                        let body = self.network.links.letter(&request);
                         if let Err(error) = self.sender.send(methods::APPEND, &body).await {
                             return Some(Err(rpc(&error)));
                         }

@@ -32,6 +32,9 @@ pub(super) const BROKEN_WORD: u8 = 14;
 /// The answer of one that finds it so, and ends.
 pub(super) const HEARD: &[u8] = &[1];
 
+/// The term that the called member has voted in last.
+pub(super) const VOTED_IN: u8 = 15;
+
 /// What came cannot be read, or is not for this member.
 pub(super) const MALFORMED: u16 = 1;
 /// Raft has stopped here.

@@ -165,6 +165,7 @@ pub async fn start(config: Config) -> Result<Node, StartError> {
         keeper: Arc::clone(&keeper),
         offers: Arc::clone(&offers),
         acknowledged: Arc::default(),
+        announced: Arc::default(),
     };
     let machine = Machine { shared: Arc::clone(&shared), keeper: Arc::clone(&keeper), offers };
     let raft = Raft::new(ids.member.0, Arc::new(openraft), links.clone(), store, machine).await;
