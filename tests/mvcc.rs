@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorate::node::mvcc::{
-    Change, KeyRange, ReadError, Record, Records, Revision, Store, StoreError,
+    Change, KeyRange, ReadError, Record, Records, Revision, Seen, Store, StoreError,
 };
 use quorate::proto::mvccpb::KeyValue;
 
@@ -39,7 +39,7 @@ impl Records for Disk {
         &self,
         from: Revision,
         to: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let all: Vec<_> = {
             let disk = self.0.lock().unwrap();
@@ -49,7 +49,7 @@ impl Records for Disk {
                 .collect()
         };
         for (at, bytes) in all {
-            if see(Record::decode(at, &bytes)?).is_break() {
+            if see(Seen::decode(at, &bytes)?).is_break() {
                 break;
             }
         }

@@ -15,7 +15,7 @@ use super::apply::{
     Applied, Command, NO_QUOTA, Operation, Published, Response, Seat, State, Ticket,
 };
 use super::fault::Fault;
-use super::mvcc::{Record, Records, Revision, StoreError};
+use super::mvcc::{Record, Records, Revision, Seen, StoreError};
 use super::replica::{Replica, Standing};
 use crate::cluster::{ClusterId, MemberId, added_member_id};
 use crate::proto::etcdserverpb::Member;
@@ -307,7 +307,7 @@ impl Records for Nowhere {
         &self,
         _from: Revision,
         _to: i64,
-        _see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        _see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         Ok(())
     }

@@ -12,7 +12,7 @@ use quorate::node::apply::{
     Applied, Command, LeaseChange, NO_QUOTA, Operation, ReadOnlyTxn, Response, State, Ticket, check,
 };
 use quorate::node::fault::Fault;
-use quorate::node::mvcc::{Record, Records, Revision, StoreError};
+use quorate::node::mvcc::{Record, Records, Revision, Seen, StoreError};
 use quorate::proto::etcdserverpb::RangeResponse;
 
 use crate::ops::{MAX_TXN_OPS, Op};
@@ -54,13 +54,13 @@ impl Records for Disk {
         &self,
         from: Revision,
         to: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.works()?;
         let to = Revision { main: to, sub: i64::MAX };
         let records = self.records.lock();
         for record in records.range((Bound::Included(from), Bound::Included(to))) {
-            if see(record.1.clone()).is_break() {
+            if see(record.1.seen()).is_break() {
                 break;
             }
         }

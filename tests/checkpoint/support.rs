@@ -42,7 +42,7 @@ pub fn batch(revisions: std::ops::RangeInclusive<i64>) -> Batch {
 pub fn revisions(of: &dyn Checkpoint) -> Result<Vec<i64>, StoreError> {
     let mut found = Vec::new();
     of.scan(Revision::default(), i64::MAX, &mut |it| {
-        assert_eq!(it, record(it.revision.main), "a record is as it was written");
+        assert_eq!(it.to_record(), record(it.revision.main), "a record is as it was written");
         found.push(it.revision.main);
         ControlFlow::Continue(())
     })?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use quorate::node::checkpoint::{Batch, Checkpoint, Full, Limits, Memory, Place, Trim, Writer};
-use quorate::node::mvcc::{Record, Records, Revision, StoreError};
+use quorate::node::mvcc::{Record, Records, Revision, Seen, StoreError};
 
 use crate::support::{batch, last_said, revisions};
 
@@ -38,7 +38,7 @@ impl Records for Gated {
         &self,
         from: Revision,
         to: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.memory.scan(from, to, see)
     }

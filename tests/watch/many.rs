@@ -20,7 +20,7 @@ impl Records for Nowhere {
         &self,
         _: quorate::node::mvcc::Revision,
         _: i64,
-        _: &mut dyn FnMut(quorate::node::mvcc::Record) -> std::ops::ControlFlow<()>,
+        _: &mut dyn FnMut(quorate::node::mvcc::Seen<'_>) -> std::ops::ControlFlow<()>,
     ) -> Result<(), quorate::node::mvcc::StoreError> {
         Ok(())
     }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use prost::Message;
 use prost::bytes::{Bytes, BytesMut};
-use quorate::node::mvcc::{Change, KeyRange, Record, Records, Revision, Store, StoreError};
+use quorate::node::mvcc::{Change, KeyRange, Record, Records, Revision, Seen, Store, StoreError};
 use quorate::node::watch::{Answer, Feed, Hub, Limits, Taken, Watchers};
 use quorate::proto::etcdserverpb::watch_create_request::FilterType;
 use quorate::proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
@@ -86,10 +86,10 @@ impl Records for Written {
         &self,
         from: Revision,
         to: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         for (_, record) in self.0.lock().range(from..) {
-            if record.revision.main > to || see(record.clone()).is_break() {
+            if record.revision.main > to || see(record.seen()).is_break() {
                 break;
             }
         }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::node::fault::Fault;
-use crate::node::mvcc::Record;
+use crate::node::mvcc::Seen;
 
 /// The longest that a lease may live without renewal, in seconds.
 pub(super) const MAX_TTL: i64 = 9_000_000_000;
@@ -79,12 +79,12 @@ impl Leases {
     }
 
     /// Binds or unbinds a key as this change of it says.
-    pub(super) fn follow(&mut self, record: &Record) {
-        let lease = if record.tombstone { 0 } else { record.kv.lease };
-        self.bind(&record.kv.key, lease);
+    pub(super) fn follow(&mut self, record: &Seen<'_>) {
+        let lease = if record.tombstone { 0 } else { record.lease };
+        self.bind(record.key, lease);
     }
 
-    fn bind(&mut self, key: &Bytes, id: i64) {
+    fn bind(&mut self, key: &[u8], id: i64) {
         // Most stores have no lease at all, and most puts none.
         if id == 0 && self.by_key.is_empty() {
             return;

@@ -12,7 +12,6 @@
 //! all ([`State::metas`]). The keys of a lease are in neither: they follow from the history.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -23,7 +22,7 @@ use super::leases::Leases;
 use super::members::{MemberEntry, Members};
 use super::state::{Position, State};
 use crate::cluster::{Incarnation, MemberId};
-use crate::node::mvcc::{ReadError, Record, Records, Revision, Store, StoreError};
+use crate::node::mvcc::{Hashed, Hashing, Record, Records, Revision, Seen, Store, StoreError};
 
 /// The form that is written here; a state in a later one is refused.
 const FORMAT: u32 = 1;
@@ -94,6 +93,35 @@ impl State {
         metas: impl IntoIterator<Item = (Bytes, Bytes)>,
         quota: u64,
     ) -> Result<State, OpenError> {
+        State::open_showing(records, metas, quota, |_, _| {})
+    }
+
+    /// As [`State::open`], for a state whose records are all that count: with the hash of them.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open_hashed(
+        records: Arc<dyn Records>,
+        metas: impl IntoIterator<Item = (Bytes, Bytes)>,
+        quota: u64,
+    ) -> Result<(State, Hashed), OpenError> {
+        let mut hashing: Option<Hashing> = None;
+        let state = State::open_showing(records, metas, quota, |compacted, record| {
+            hashing.get_or_insert_with(|| Hashing::new(compacted)).take(record);
+        })?;
+        let hashing = hashing.unwrap_or_else(|| Hashing::new(state.kv.compacted()));
+        let hashed = hashing.end(state.revision());
+        Ok((state, hashed))
+    }
+
+    /// `show` hears of each record, and up to where history was given up.
+    fn open_showing(
+        records: Arc<dyn Records>,
+        metas: impl IntoIterator<Item = (Bytes, Bytes)>,
+        quota: u64,
+        mut show: impl FnMut(i64, &Seen<'_>),
+    ) -> Result<State, OpenError> {
         let mut kept: Option<Kept> = None;
         let mut leases = Leases::default();
         let (mut members, mut alarms) = (Members::default(), Alarms::default());
@@ -121,8 +149,11 @@ impl State {
         if kept.format > FORMAT {
             return Err(OpenError::Newer { found: kept.format });
         }
-        let kv = Store::open(records, kept.revision, kept.compacted)?;
-        bind(&kv, &mut leases)?;
+        // What was last said of a key holds; a lease that nobody has granted binds nothing.
+        let kv = Store::open_showing(records, kept.revision, kept.compacted, |record| {
+            leases.follow(record);
+            show(kept.compacted, record);
+        })?;
         let applied = kept.applied.map(|KeptPosition { term, index }| Position { term, index });
         let dirty = Dirty::default();
         Ok(State { kv, leases, members, alarms, applied, quota, dirty })
@@ -193,26 +224,6 @@ pub fn read_snapshot_meta(head: Bytes) -> Result<Vec<(Bytes, Bytes)>, OpenError>
     let copy = |it: Bytes| Bytes::copy_from_slice(&it);
     let head: Head = decode(b"snapshot", head)?;
     Ok(head.blobs.into_iter().map(|Named { name, blob }| (copy(name), copy(blob))).collect())
-}
-
-/// Finds the keys of each lease: what was last said of a key holds.
-fn bind(kv: &Store, leases: &mut Leases) -> Result<(), OpenError> {
-    if leases.iter().len() == 0 {
-        return Ok(());
-    }
-    let all = match kv.scan(0) {
-        Ok(all) => all,
-        Err(ReadError::Store(error)) => return Err(error.into()),
-        Err(ReadError::Compacted | ReadError::Future) => {
-            return Err(damaged(STATE, "the latest revision cannot be read"));
-        }
-    };
-    // In the order of the history, as a store on disk is read fastest, and nothing is held.
-    all.each(Revision::default(), &mut |record| {
-        leases.follow(&record);
-        ControlFlow::Continue(())
-    })?;
-    Ok(())
 }
 
 fn lease_name(id: i64) -> Bytes {

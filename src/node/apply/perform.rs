@@ -27,7 +27,7 @@ impl Effects {
     fn commit(&mut self, writes: Txn<'_>, leases: &mut Leases) {
         self.changes = writes.commit();
         for Change { record, .. } in &self.changes {
-            leases.follow(record);
+            leases.follow(&record.seen());
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::{Batch, Checkpoint, Trim};
-use crate::node::mvcc::{Record, Records, Revision, StoreError};
+use crate::node::mvcc::{Record, Records, Revision, Seen, StoreError};
 
 /// Holds everything in memory; never fails.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Records for Memory {
         &self,
         from: Revision,
         to_main_inclusive: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         // One at a time, so that writes go on meanwhile.
         let mut next = Bound::Included(from);
@@ -49,7 +49,7 @@ impl Records for Memory {
             match found {
                 Some(record) if record.revision.main <= to_main_inclusive => {
                     next = Bound::Excluded(record.revision);
-                    if see(record).is_break() {
+                    if see(record.seen()).is_break() {
                         return Ok(());
                     }
                 }

@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::files::{make_dir, read_if_there, write_whole};
 use super::{Batch, Checkpoint, Memory, Trim};
-use crate::node::mvcc::{Record, Records, Revision, StoreError};
+use crate::node::mvcc::{Record, Records, Revision, Seen, StoreError};
 use crate::proto::mvccpb::KeyValue;
 
 const FILE: &str = "content";
@@ -62,7 +62,7 @@ impl Records for Simulated {
         &self,
         from: Revision,
         to_main_inclusive: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.memory.scan(from, to_main_inclusive, see)
     }
@@ -92,7 +92,7 @@ impl Checkpoint for Simulated {
     fn flush(&self) -> Result<(), StoreError> {
         let mut puts = Vec::new();
         self.scan(Revision::default(), i64::MAX, &mut |record| {
-            puts.push(record);
+            puts.push(record.to_record());
             ControlFlow::Continue(())
         })?;
         let meta = self.metas(b"")?.into_iter().map(|(name, blob)| (name, Some(blob))).collect();

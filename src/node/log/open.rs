@@ -16,7 +16,7 @@ use super::scan::{Scan, scan};
 use super::segment::{START, Segment, SegmentHead, list, sync_dir, write_zeros};
 use super::shared::{Shared, State};
 use super::writer::Writer;
-use super::{Entry, Ids, Log, LogError, Options, Recovered};
+use super::{Ids, Log, LogError, Options, Recovered};
 use crate::node::ground::disk;
 use crate::node::ground::work::{Queue, Thread, queue};
 
@@ -48,9 +48,9 @@ impl Log {
     /// [`LogError::Missing`], [`LogError::Damaged`], [`LogError::Version`], [`LogError::Full`],
     /// [`LogError::Io`].
     pub fn open(dir: &Path, options: Options) -> Result<(Log, Recovered), LogError> {
-        let mut gathered = Gathered::new(options);
-        let scan = scan(dir, true, &mut |segment, at, head, payload| {
-            gathered.take(segment, at, head, payload);
+        let mut gathered = Gathered::new();
+        let scan = scan(dir, true, &mut |segment, at, head, _| {
+            gathered.take(segment, at, head);
         })?;
         let missing = || LogError::Missing(dir.to_owned());
         let scan = scan.ok_or_else(missing)?;
@@ -81,9 +81,9 @@ impl Log {
     }
 }
 
-/// What the readers need of the records, gathered while they go by.
+/// What the readers need of the records, gathered while they go by. The entries themselves are
+/// read once more when they are asked for: most of them never are.
 struct Gathered {
-    options: Options,
     state: State,
     marker: Marker,
     /// The segment of the last record.
@@ -91,39 +91,27 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(options: Options) -> Gathered {
-        Gathered { options, state: State::default(), marker: Marker::new(), within: 0 }
+    fn new() -> Gathered {
+        Gathered { state: State::default(), marker: Marker::new(), within: 0 }
     }
 
-    fn take(&mut self, segment: &Arc<Segment>, offset: u64, head: &Head, payload: &[u8]) {
+    fn take(&mut self, segment: &Arc<Segment>, offset: u64, head: &Head) {
         if self.within != segment.head.sequence {
             self.within = segment.head.sequence;
             self.marker.breaks();
         }
-        let State { tail, marks, .. } = &mut self.state;
+        let marks = &mut self.state.marks;
         match head.kind {
             Kind::Entry => {
                 if self.marker.marks(head.size()) {
                     marks.push(Mark { index: head.index, segment: Arc::clone(segment), offset });
                 }
-                tail.push(Entry {
-                    term: head.term,
-                    index: head.index,
-                    kind: head.tag,
-                    payload: bytes::Bytes::copy_from_slice(payload),
-                });
-                tail.written(1);
-                tail.evict(&self.options);
             }
             Kind::Truncate => {
-                tail.cut_from(head.index);
                 marks.cut_from(head.index);
                 self.marker.breaks();
             }
-            Kind::Purge => {
-                tail.drop_below(head.index + 1);
-                self.marker.breaks();
-            }
+            Kind::Purge => self.marker.breaks(),
             Kind::Vote | Kind::Committed | Kind::Seal => {}
         }
     }

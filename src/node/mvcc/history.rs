@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::error::{ReadError, StoreError};
 use super::range::KeyRange;
-use super::revision::{Record, Revision};
+use super::revision::{Record, Revision, Seen};
 use super::store::{Change, Store};
 
 /// A range of no more keys than this is looked up key by key, however long its history.
@@ -63,8 +63,8 @@ impl Store {
             }
             piece.looked_at += 1;
             piece.last = record.revision.main;
-            if range.contains(&record.kv.key) {
-                piece.add(record);
+            if range.contains(record.key) {
+                piece.add(record.to_record());
             }
             ControlFlow::Continue(())
         })?;
@@ -75,13 +75,12 @@ impl Store {
     fn each_record(
         &self,
         from: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let from = Revision::first_of(from);
         // Of the compacted revision itself some may be gone; after it, none.
-        let counts = |record: &Record| {
-            record.revision.main > self.compacted()
-                || self.index.has(&record.kv.key, record.revision)
+        let counts = |record: &Seen<'_>| {
+            record.revision.main > self.compacted() || self.index.has(record.key, record.revision)
         };
         let first_in_memory = self.tail.front().map(|it| it.revision);
         let mut goes_on = ControlFlow::Continue(());
@@ -97,11 +96,11 @@ impl Store {
             })?;
         }
         let begin = self.tail.partition_point(|it| it.revision < from);
-        for record in self.tail.range(begin..).filter(|it| counts(it)) {
+        for record in self.tail.range(begin..).map(Record::seen).filter(counts) {
             if goes_on.is_break() {
                 break;
             }
-            goes_on = see(record.clone());
+            goes_on = see(record);
         }
         Ok(())
     }
@@ -160,11 +159,11 @@ mod tests {
             &self,
             from: Revision,
             to: i64,
-            see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+            see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
         ) -> Result<(), StoreError> {
             for record in self.0.lock().iter() {
                 let is_in = record.revision >= from && record.revision.main <= to;
-                if is_in && see(record.clone()).is_break() {
+                if is_in && see(record.seen()).is_break() {
                     break;
                 }
             }

@@ -49,30 +49,39 @@ const OVERHEAD: u64 = 64;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 
+/// A record where it stands: nothing of it is copied before somebody wants to keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// When.
+    pub revision: Revision,
+    /// Whether the key was deleted.
+    pub tombstone: bool,
+    /// The key.
+    pub key: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// The revision that made the key.
+    pub created: i64,
+    /// How often it has changed since.
+    pub version: i64,
+    /// Its lease, or 0.
+    pub lease: i64,
+}
+
+/// Bytes of a record before its key.
+const HEAD: usize = 1 + 3 * 8 + 4;
+
 impl Record {
     /// Bytes it counts for in the quota: the same on every member.
     pub fn size(&self) -> u64 {
-        (self.kv.key.len() + self.kv.value.len()) as u64 + OVERHEAD
+        self.seen().size()
     }
 
     /// As it is stored under [`Revision::to_key`], and as it is hashed.
-    ///
-    /// ```text
-    /// kind u8 | create i64 | version i64 | lease i64 | key length u32 | key | value
-    /// ```
-    ///
-    /// Numbers have their small end first.
     pub fn encode(&self) -> Bytes {
-        let mut bytes =
-            BytesMut::with_capacity(1 + 3 * 8 + 4 + self.kv.key.len() + self.kv.value.len());
-        bytes.put_u8(if self.tombstone { DELETE } else { PUT });
-        bytes.put_i64_le(self.kv.create_revision);
-        bytes.put_i64_le(self.kv.version);
-        bytes.put_i64_le(self.kv.lease);
-        // A request is far smaller than that (`--max-request-bytes`).
-        bytes.put_u32_le(u32::try_from(self.kv.key.len()).unwrap_or(u32::MAX));
-        bytes.put_slice(&self.kv.key);
-        bytes.put_slice(&self.kv.value);
+        let seen = self.seen();
+        let mut bytes = BytesMut::with_capacity(seen.length());
+        seen.parts(|part| bytes.put_slice(part));
         bytes.freeze()
     }
 
@@ -81,12 +90,79 @@ impl Record {
     /// # Errors
     ///
     /// [`StoreError::Damaged`].
-    pub fn decode(revision: Revision, mut bytes: &[u8]) -> Result<Record, StoreError> {
+    pub fn decode(revision: Revision, bytes: &[u8]) -> Result<Record, StoreError> {
+        Ok(Seen::decode(revision, bytes)?.to_record())
+    }
+
+    /// The same, to be looked at.
+    pub fn seen(&self) -> Seen<'_> {
+        Seen {
+            revision: self.revision,
+            tombstone: self.tombstone,
+            key: &self.kv.key,
+            value: &self.kv.value,
+            created: self.kv.create_revision,
+            version: self.kv.version,
+            lease: self.kv.lease,
+        }
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// Bytes it counts for in the quota.
+    pub fn size(&self) -> u64 {
+        (self.key.len() + self.value.len()) as u64 + OVERHEAD
+    }
+
+    /// Bytes of its stored form.
+    pub fn length(&self) -> usize {
+        HEAD + self.key.len() + self.value.len()
+    }
+
+    /// Its stored form, part by part.
+    ///
+    /// ```text
+    /// kind u8 | create i64 | version i64 | lease i64 | key length u32 | key | value
+    /// ```
+    ///
+    /// Numbers have their small end first.
+    pub fn parts(&self, mut take: impl FnMut(&[u8])) {
+        let mut head = [if self.tombstone { DELETE } else { PUT }; HEAD];
+        head[1..9].copy_from_slice(&self.created.to_le_bytes());
+        head[9..17].copy_from_slice(&self.version.to_le_bytes());
+        head[17..25].copy_from_slice(&self.lease.to_le_bytes());
+        // A request is far smaller than that (`--max-request-bytes`).
+        let length = u32::try_from(self.key.len()).unwrap_or(u32::MAX);
+        head[25..].copy_from_slice(&length.to_le_bytes());
+        take(&head);
+        take(self.key);
+        take(self.value);
+    }
+
+    /// A copy that can be kept.
+    pub fn to_record(&self) -> Record {
+        let kv = KeyValue {
+            key: Bytes::copy_from_slice(self.key),
+            value: Bytes::copy_from_slice(self.value),
+            create_revision: self.created,
+            mod_revision: self.revision.main,
+            version: self.version,
+            lease: self.lease,
+        };
+        Record { revision: self.revision, kv, tombstone: self.tombstone }
+    }
+
+    /// Reads what [`Record::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`].
+    pub fn decode(revision: Revision, mut bytes: &'a [u8]) -> Result<Seen<'a>, StoreError> {
         let damaged = |what: &str| {
             let Revision { main, sub } = revision;
             StoreError::Damaged(format!("the record at revision {main}.{sub} {what}"))
         };
-        if bytes.len() < 1 + 3 * 8 + 4 {
+        if bytes.len() < HEAD {
             return Err(damaged("is too short"));
         }
         let tombstone = match bytes.get_u8() {
@@ -94,21 +170,13 @@ impl Record {
             DELETE => true,
             _ => return Err(damaged("is of an unknown kind")),
         };
-        let (create_revision, version, lease) =
+        let (created, version, lease) =
             (bytes.get_i64_le(), bytes.get_i64_le(), bytes.get_i64_le());
         let length = bytes.get_u32_le() as usize;
         let Some((key, value)) = bytes.split_at_checked(length) else {
             return Err(damaged("is cut short"));
         };
-        let kv = KeyValue {
-            key: Bytes::copy_from_slice(key),
-            value: Bytes::copy_from_slice(value),
-            create_revision,
-            mod_revision: revision.main,
-            version,
-            lease,
-        };
-        Ok(Record { revision, kv, tombstone })
+        Ok(Seen { revision, tombstone, key, value, created, version, lease })
     }
 }
 

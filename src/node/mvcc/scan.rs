@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::error::StoreError;
-use super::revision::{Record, Revision};
+use super::revision::{Record, Revision, Seen};
 use super::store::Records;
 
 /// All records up to a revision. While it lives, no record it wants is deleted.
@@ -49,7 +49,7 @@ impl Scan {
     pub fn each(
         &self,
         from: Revision,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let counts =
             |at: Revision| at.main > self.compacted || self.kept.binary_search(&at).is_ok();
@@ -68,7 +68,7 @@ impl Scan {
             if goes_on.is_break() {
                 break;
             }
-            goes_on = see(record.clone());
+            goes_on = see(record.seen());
         }
         Ok(())
     }
@@ -79,13 +79,37 @@ impl Scan {
     ///
     /// [`StoreError`].
     pub fn hash(&self) -> Result<Hashed, StoreError> {
-        let mut hash = crc32c::crc32c(&self.compacted.to_le_bytes());
+        let mut hashing = Hashing::new(self.compacted);
         self.each(Revision::default(), &mut |record| {
-            hash = crc32c::crc32c_append(hash, &record.revision.to_key());
-            hash = crc32c::crc32c_append(hash, &record.encode());
+            hashing.take(&record);
             ControlFlow::Continue(())
         })?;
-        Ok(Hashed { hash, revision: self.revision, compacted: self.compacted })
+        Ok(hashing.end(self.revision))
+    }
+}
+
+/// A hash that is being made.
+#[derive(Clone, Copy, Debug)]
+pub struct Hashing {
+    hash: u32,
+    compacted: i64,
+}
+
+impl Hashing {
+    /// Of a store that was compacted to a revision, before its first record.
+    pub fn new(compacted: i64) -> Hashing {
+        Hashing { hash: crc32c::crc32c(&compacted.to_le_bytes()), compacted }
+    }
+
+    /// Takes the next record.
+    pub fn take(&mut self, record: &Seen<'_>) {
+        self.hash = crc32c::crc32c_append(self.hash, &record.revision.to_key());
+        record.parts(|part| self.hash = crc32c::crc32c_append(self.hash, part));
+    }
+
+    /// All were taken, up to a revision.
+    pub fn end(self, revision: i64) -> Hashed {
+        Hashed { hash: self.hash, revision, compacted: self.compacted }
     }
 }
 

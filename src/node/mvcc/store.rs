@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::{ReadError, StoreError};
 use super::index::{Index, Life, Mark};
 use super::range::KeyRange;
-use super::revision::{Record, Revision};
+use super::revision::{Record, Revision, Seen};
 use super::scan::{Hashed, Scan};
 use super::txn::Txn;
 use crate::proto::mvccpb::KeyValue;
@@ -32,7 +32,7 @@ pub trait Records: Send + Sync {
         &self,
         from: Revision,
         to_main_inclusive: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError>;
 }
 
@@ -97,6 +97,20 @@ impl Store {
         revision: i64,
         compacted: i64,
     ) -> Result<Store, StoreError> {
+        Store::open_showing(records, revision, compacted, |_| {})
+    }
+
+    /// As [`Store::open`], showing each record that it reads.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn open_showing(
+        records: Arc<dyn Records>,
+        revision: i64,
+        compacted: i64,
+        mut show: impl FnMut(&Seen<'_>),
+    ) -> Result<Store, StoreError> {
         let mut store = Store::new(Arc::clone(&records));
         let mut wrong = None;
         let mut last = Revision::default();
@@ -108,6 +122,7 @@ impl Store {
             }
             last = record.revision;
             store.note(&record);
+            show(&record);
             ControlFlow::Continue(())
         })?;
         if let Some(what) = wrong {
@@ -322,15 +337,15 @@ impl Store {
     }
 
     /// Takes a record into the index.
-    pub(super) fn note(&mut self, record: &Record) {
+    pub(super) fn note(&mut self, record: &Seen<'_>) {
         let size = record.size();
         let mark = Mark { at: record.revision, is_delete: record.tombstone, size };
         let life = if record.tombstone {
             Life { created: 0, version: 0 }
         } else {
-            Life { created: record.kv.create_revision, version: record.kv.version }
+            Life { created: record.created, version: record.version }
         };
-        self.index.note(&record.kv.key, mark, life);
+        self.index.note(record.key, mark, life);
         self.bytes += size;
     }
 }

@@ -134,7 +134,7 @@ impl<'a> Txn<'a> {
         }
         store.revision += 1;
         for record in &own {
-            store.note(record);
+            store.note(&record.seen());
         }
         store.tail.extend(own.iter().cloned());
         own.into_iter().map(|record| Change { record }).collect()

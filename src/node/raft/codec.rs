@@ -92,9 +92,14 @@ impl Writer {
     }
 
     pub(super) fn bytes(&mut self, it: &[u8]) {
-        // Nothing longer than a frame, which is far shorter, is ever written.
-        self.0.put_u32_le(u32::try_from(it.len()).unwrap_or(u32::MAX));
+        self.length(it.len());
         self.0.put_slice(it);
+    }
+
+    /// The length of bytes that are written next.
+    pub(super) fn length(&mut self, it: usize) {
+        // Nothing longer than a frame, which is far shorter, is ever written.
+        self.0.put_u32_le(u32::try_from(it).unwrap_or(u32::MAX));
     }
 
     pub(super) fn vote(&mut self, vote: &Vote) {

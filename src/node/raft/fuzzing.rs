@@ -131,7 +131,7 @@ impl Taken {
         let mut records = Vec::new();
         let all = self.state.kv.scan(0).ok()?;
         all.each(Default::default(), &mut |it| {
-            records.push(it);
+            records.push(it.to_record());
             std::ops::ControlFlow::Continue(())
         })
         .ok()?;

@@ -28,7 +28,7 @@ use super::codec::{self, Malformed};
 use super::keeper::Keeper;
 use super::machine::{Offers, Parcel};
 use super::methods;
-use super::offer::{self, Begin, Chunk, Finish, Offer};
+use super::offer::{self, Begin, Finish, Offer};
 use super::shared::Shared;
 use super::types::{LogId, Place, Snapshot, Types, Vote};
 use crate::cluster::MemberId;
@@ -191,21 +191,13 @@ impl Network {
         let begin = Begin { id: offer.id }.encode();
         let has = peer.bulk(methods::SNAPSHOT_BEGIN, &begin, CHUNK).await.map_err(lost)?;
         let has = offer::read_received(has).map_err(unread)?;
-        // Counted meanwhile, on another thread.
-        let hash = offer.hash();
-        let chunks = async {
-            let mut chunks = offer.chunks(has);
-            while let Some(records) = chunks.recv().await {
-                let records = records.map_err(read)?;
-                let chunk = Chunk { id: offer.id, records }.encode();
-                peer.bulk(methods::SNAPSHOT_CHUNK, &chunk, CHUNK).await.map_err(lost)?;
-                self.links.offers.used(self.links.shared.clock.monotonic());
-            }
-            Ok::<_, StreamingError<Types>>(())
-        };
-        let (sent, hash) = futures_util::future::join(chunks, hash).await;
-        sent?;
-        let hash = hash.map_err(read)?;
+        let mut chunks = offer.chunks(has);
+        while let Some(chunk) = chunks.recv().await {
+            let chunk = chunk.map_err(read)?;
+            peer.bulk(methods::SNAPSHOT_CHUNK, &chunk, CHUNK).await.map_err(lost)?;
+            self.links.offers.used(self.links.shared.clock.monotonic());
+        }
+        let hash = offer.hash().await.map_err(read)?;
         let finish = Finish {
             vote,
             meta: offer.meta.clone(),

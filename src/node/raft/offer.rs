@@ -12,7 +12,7 @@ use super::codec::{Malformed, Reader, Writer};
 use super::types::{LogId, SnapshotMeta};
 use crate::node::fault::Fault;
 use crate::node::ground::work;
-use crate::node::mvcc::{Hashed, Record, Revision, Scan, StoreError};
+use crate::node::mvcc::{Hashed, Hashing, Record, Revision, Scan, Seen, StoreError};
 
 /// Bytes of records that travel together.
 const CHUNK: usize = if cfg!(feature = "simulation") { 2 << 10 } else { 512 << 10 };
@@ -26,6 +26,7 @@ pub(super) struct Offer {
     /// The state's blobs.
     pub(super) head: Bytes,
     scan: Scan,
+    /// Known once all has been read, in whichever way first.
     hash: OnceCell<Result<Hashed, StoreError>>,
 }
 
@@ -44,36 +45,68 @@ impl Offer {
         self.hash.get_or_init(compute).await.clone()
     }
 
-    /// Its records after one, in chunks, read on a thread that may wait; two are read ahead. Ends
-    /// when the receiver is dropped.
+    /// Its records after one, in chunks that can be sent, read on a thread that may wait; two are
+    /// read ahead. Ends when the receiver is dropped.
     pub(super) fn chunks(
         self: &Arc<Self>,
         after: Revision,
-    ) -> mpsc::Receiver<Result<Vec<Record>, StoreError>> {
+    ) -> mpsc::Receiver<Result<Bytes, StoreError>> {
         let offer = Arc::clone(self);
         work::reading(2, move |give| {
-            let (mut chunk, mut size) = (Vec::new(), 0);
+            let mut packing = Packing::new(offer.id);
+            let mut hashing = Hashing::new(offer.scan.compacted());
+            let mut is_wanted = true;
             let read = offer.scan.each(after, &mut |record| {
                 if record.revision <= after {
                     return ControlFlow::Continue(());
                 }
-                size += record.kv.key.len() + record.kv.value.len() + 64;
-                chunk.push(record);
-                if size < CHUNK {
-                    return ControlFlow::Continue(());
+                hashing.take(&record);
+                packing.add(&record);
+                if packing.out.0.len() >= CHUNK {
+                    is_wanted =
+                        give(Ok(std::mem::replace(&mut packing, Packing::new(offer.id)).end()));
                 }
-                size = 0;
-                if give(Ok(std::mem::take(&mut chunk))) {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
+                if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
-            let last = read.map(|()| chunk);
-            if !last.as_ref().is_ok_and(Vec::is_empty) {
-                give(last); // nobody may want it any more
+            if read.is_ok() && is_wanted && after == Revision::default() {
+                // All was read: who asks for the hash need not read it once more.
+                let _ = offer.hash.set(Ok(hashing.end(offer.scan.revision())));
+            }
+            if let Err(error) = read {
+                give(Err(error));
+            } else if packing.has_any {
+                give(Ok(packing.end())); // nobody may want it any more
             }
         })
+    }
+}
+
+/// A chunk that is being filled.
+struct Packing {
+    out: Writer,
+    has_any: bool,
+}
+
+impl Packing {
+    fn new(of: LogId) -> Packing {
+        let mut out = Writer(BytesMut::with_capacity(CHUNK + (CHUNK >> 3)));
+        out.0.extend_from_slice(&[0; 4]);
+        id(&mut out, &of);
+        Packing { out, has_any: false }
+    }
+
+    fn add(&mut self, record: &Seen<'_>) {
+        self.has_any = true;
+        revision(&mut self.out, record.revision);
+        self.out.length(record.length());
+        record.parts(|part| self.out.0.extend_from_slice(part));
+    }
+
+    /// The chunk. A checksum goes before it: TCP's own is too weak for gigabytes.
+    fn end(mut self) -> Bytes {
+        let sum = crc32c::crc32c(&self.out.0[4..]);
+        self.out.0[..4].copy_from_slice(&sum.to_le_bytes());
+        self.out.0.freeze()
     }
 }
 
@@ -148,18 +181,11 @@ impl Begin {
 }
 
 impl Chunk {
-    /// A checksum goes before it: TCP's own is too weak for gigabytes.
+    #[cfg(fuzzing)]
     pub(super) fn encode(&self) -> Bytes {
-        let mut out = Writer(BytesMut::with_capacity(CHUNK + (CHUNK >> 3)));
-        out.0.extend_from_slice(&[0; 4]);
-        id(&mut out, &self.id);
-        for record in &self.records {
-            revision(&mut out, record.revision);
-            out.bytes(&record.encode());
-        }
-        let sum = crc32c::crc32c(&out.0[4..]);
-        out.0[..4].copy_from_slice(&sum.to_le_bytes());
-        out.0.freeze()
+        let mut packing = Packing::new(self.id);
+        self.records.iter().for_each(|it| packing.add(&it.seen()));
+        packing.end()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Chunk, Malformed> {

@@ -174,12 +174,11 @@ pub(super) fn open(
     id: LogId,
     quota: u64,
 ) -> Result<State, ReceiveError> {
-    let state = State::open(records, blobs, quota)?;
+    let (state, hashed) = State::open_hashed(records, blobs, quota)?;
     let applied = state.applied().map(|it| super::types::log_id(it.term, it.index));
     if applied != Some(id) || finish.meta.last_log_id != Some(id) {
         return Err(ReceiveError::Different(format!("it is of {applied:?}, not of {id}")));
     }
-    let hashed = state.kv.hash(0).map_err(|it| ReceiveError::Different(it.to_string()))?;
     if (hashed.hash, hashed.revision) != (finish.hash, finish.revision) {
         let what =
             format!("its records have the hash {:08x}, not {:08x}", hashed.hash, finish.hash);

@@ -37,11 +37,15 @@ use self::pool::{Db, FANOUT, Pool};
 use self::watched::{Out, Watched};
 use super::files::{disk_use, failed, make_dir, sync_dir};
 use super::{Batch, Checkpoint, Trim};
-use crate::node::mvcc::{Record, Records, Revision, StoreError};
+use crate::node::mvcc::{Record, Records, Revision, Seen, StoreError};
 
 /// A trim is worth it once so many bytes were written since the last: they take a third more than
 /// that in memory, and a trim makes readers wait for some 20 ms.
 const TRIM_AT: usize = 16 << 20;
+/// What a trim costs grows with the store, as sled reads all its metadata then. So it waits for so
+/// many bytes more for each record that is there, and all trims of a store that grows cost no more
+/// than in proportion to its size.
+const TRIM_AT_A_RECORD: u64 = 32;
 /// The same where nothing comes to be written any more, so that who waits is few.
 const QUIET_TRIM_AT: usize = 2 << 20;
 /// How much a scan reads at a time, in records and bytes.
@@ -195,7 +199,7 @@ impl Records for Sled {
         &self,
         from: Revision,
         to_main_inclusive: i64,
-        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+        see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let before = *self.written.lock();
         let pool = Arc::clone(&self.pool);
@@ -238,8 +242,7 @@ impl Records for Sled {
     }
 }
 
-/// Reads records in chunks, from a place to the end or until nobody wants them any more. They are
-/// decoded where they are used: memory that one thread takes and another gives back is slow.
+/// Reads records in chunks, from a place to the end or until nobody wants them any more.
 fn read_on(pool: &Pool, from: Revision, out: &Out<Entries>) {
     let mut next = record_key(from).to_vec();
     loop {
@@ -262,10 +265,10 @@ fn read_on(pool: &Pool, from: Revision, out: &Out<Entries>) {
     }
 }
 
-fn decode(key: &[u8], value: &[u8]) -> Result<Record, StoreError> {
+fn decode<'a>(key: &[u8], value: &'a [u8]) -> Result<Seen<'a>, StoreError> {
     let at = record_revision(key);
     let at = at.ok_or_else(|| StoreError::Damaged("a key is none".to_owned()))?;
-    Record::decode(at, value)
+    Seen::decode(at, value)
 }
 
 type Entries = Vec<(::sled::InlineArray, ::sled::InlineArray)>;
@@ -284,8 +287,8 @@ fn read_chunk(db: &Db, from: &[u8]) -> io::Result<Entries> {
     // sled tells its cache of every 32nd leaf that was read, each iterator by its own count, so of
     // a chunk, which ends sooner, it tells nothing: its leaves would stay in memory, and after a
     // scan the whole store. Reading them once more is counted by the handle, which lives on. Of
-    // leaves that removals have left all but empty one may be missed.
-    for (key, _) in found.iter().step_by(FANOUT / 4) {
+    // leaves that removals have left less than half full one may be missed.
+    for (key, _) in found.iter().step_by(FANOUT / 2) {
         db.get(key)?;
     }
     Ok(found)
@@ -382,7 +385,10 @@ impl Checkpoint for Sled {
     fn trim(&self, when: Trim) -> Result<(), StoreError> {
         let mut written = self.written.lock();
         let least = match when {
-            Trim::Busy => TRIM_AT,
+            Trim::Busy => {
+                let all = written.head.tally.count.saturating_mul(TRIM_AT_A_RECORD);
+                TRIM_AT.max(usize::try_from(all).unwrap_or(usize::MAX))
+            }
             Trim::Quiet => QUIET_TRIM_AT,
             Trim::Now => 0,
         };
@@ -443,7 +449,7 @@ mod tests {
                 stats.cache.cache_misses
             };
             let (before, mut seen) = (misses(), 0);
-            let mut see = |_| {
+            let mut see = |_: Seen<'_>| {
                 seen += 1;
                 ControlFlow::Continue(())
             };
