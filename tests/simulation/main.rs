@@ -29,7 +29,7 @@ use quorate::node::ground::Fault;
 use run::{Flaw, Outcome, Plan, run};
 
 /// Runs of `make verify`; `make simulate SEEDS=n` asks for more.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 2000;
 /// Seeds within which each flaw has to be found.
 const FOUND_WITHIN: u64 = 400;
 

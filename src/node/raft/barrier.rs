@@ -12,8 +12,9 @@
 //! - **Who elects another leader** has that vote in its log before its word is out, so the vote in
 //!   the log tells at least what anybody has heard. A quorum whose logs have no vote of a later
 //!   term after the read began has elected nobody before it.
-//! - **The quorum** is that of the members as they are applied. The next change is not appended
-//!   before that, and its quorums and these have a member in common.
+//! - **The quorum** is one of the members as they are applied, and of those in the log if they are
+//!   others. What comes after these is not appended before they are committed, and quorums of
+//!   members that one change lies between have a member in common.
 //!
 //! [`Links::announced`]: super::links::Links::announced
 
@@ -124,10 +125,7 @@ impl Inner {
 
     /// Whether a quorum has not voted for a later term.
     async fn still_leads(&self, term: u64) -> bool {
-        let voters = {
-            let replicated = self.shared.replicated.read();
-            replicated.membership.membership().get_joint_config().clone()
-        };
+        let voters = self.voters();
         let (own, mut with_us) = (self.own().0, Vec::new());
         let is_quorum = |with_us: &[u64]| {
             let has_most = |some: &BTreeSet<u64>| {
@@ -153,6 +151,22 @@ impl Inner {
             }
         }
         true
+    }
+
+    /// Of each of these sets a quorum is wanted.
+    fn voters(&self) -> Vec<BTreeSet<u64>> {
+        let mut all = {
+            let replicated = self.shared.replicated.read();
+            replicated.membership.membership().get_joint_config().clone()
+        };
+        let server = self.raft.server_metrics();
+        let server = server.borrow_watched();
+        for coming in server.membership_config.membership().get_joint_config() {
+            if !all.contains(coming) {
+                all.push(coming.clone());
+            }
+        }
+        all
     }
 
     /// The term that another member has voted in last, as it says.
