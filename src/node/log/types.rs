@@ -81,7 +81,7 @@ impl Default for Options {
             };
         }
         Options {
-            segment_bytes: 16 << 20,
+            segment_bytes: 64 << 20,
             ahead_bytes: 1 << 20,
             memory_bytes: 4 << 20,
             memory_entries: 10_000,
