@@ -144,6 +144,41 @@ fn what_a_segment_says_again_is_never_a_torn_write() {
     assert_eq!(refused(&place).offset, START);
 }
 
+/// Segments that were purged go at the next start if they could not go before. Found by the fuzzer:
+/// then the purge and the vote that only they tell of went with them.
+#[test]
+fn what_only_purged_segments_say_is_said_again_before_they_go() {
+    let place = Place::new(SMALL);
+    let log = place.create();
+    place.wait(log.save_vote("a vote".into())).unwrap();
+    place.append_each(&log, 1, 0..40);
+    let before = contents(&place.dir());
+    place.wait(log.purge(at(1, 39))).unwrap();
+    place.append_each(&log, 1, 40..80);
+    drop(log);
+    // As if nothing had been removed, up to a last segment that says nothing again.
+    let mut all: std::collections::BTreeMap<_, _> = before.into_iter().collect();
+    all.extend(contents(&place.dir()));
+    let mut last = all.last_entry().unwrap();
+    let bytes = last.get_mut();
+    let first = u64::from_le_bytes(bytes[48..56].try_into().unwrap());
+    bytes[64..72].fill(0);
+    let sum = crc32c::crc32c(&bytes[..76]).to_le_bytes();
+    bytes[76..80].copy_from_slice(&sum);
+    bytes[usize::try_from(START).unwrap()..].fill(0);
+    put_back(&place.dir(), &all.into_iter().collect::<Vec<_>>());
+
+    let log = place.open();
+    place.append_each(&log, 1, first..first + 1);
+    place.wait(log.purge(at(1, first))).unwrap();
+    drop(log);
+    let (log, recovered) = Log::open(&place.dir(), SMALL).unwrap();
+    assert_eq!(recovered.vote.as_deref(), Some(&b"a vote"[..]));
+    assert_eq!(recovered.bounds.purged, Some(at(1, first)));
+    drop(log);
+    assert_eq!(place.files().len(), 1);
+}
+
 #[test]
 fn a_read_from_the_disk_notices_damage_as_well() {
     let place = Place::new(SMALL);

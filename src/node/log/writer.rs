@@ -16,7 +16,7 @@ use super::record::{self, Head, Kind};
 use super::replay::Replay;
 use super::segment::{START, Segment, SegmentHead};
 use super::shared::Shared;
-use super::{Entry, LogError, Position};
+use super::{Bounds, Entry, LogError, Position};
 use crate::node::ground::work::{Queue, RecvTimeoutError, Sender};
 
 /// How long a commit may wait for something it can be written along with.
@@ -119,7 +119,7 @@ impl Writer {
 
     /// Works until the log is closed or nobody holds it any more.
     pub(super) async fn run(mut self, mut jobs: Queue<Job>) {
-        self.sweep(); // a purge may have broken off
+        self.take_up_sweeping().await;
         let most = self.shared.options.group_bytes;
         let mut group = Vec::new();
         while let Some(first) = self.next(&mut jobs).await {
@@ -378,14 +378,48 @@ impl Writer {
         state.stats.segments = self.segments.len();
     }
 
+    /// A purge may have broken off before its segments were removed. What they say is said again
+    /// before that: that this segment did so when it began is not taken on trust.
+    async fn take_up_sweeping(&mut self) {
+        let first = self.segments.front().map(|segment| segment.head.sequence);
+        if self.replay.bounds.purged.is_none() || first.is_none_or(|it| it >= self.oldest()) {
+            return;
+        }
+        match self.say_again().await {
+            Ok(()) => self.sweep(),
+            Err(error) => {
+                self.shared.fail(error);
+            }
+        }
+    }
+
+    async fn say_again(&mut self) -> Result<(), LogError> {
+        if let Some(vote) = self.replay.vote.clone() {
+            self.record(Head::plain(Kind::Vote, 0, 0), &vote).await?;
+        }
+        let Bounds { purged, committed, .. } = self.replay.bounds;
+        for (kind, at) in [(Kind::Purge, purged), (Kind::Committed, committed)] {
+            if let Some(at) = at {
+                self.record(Head::plain(kind, at.term, at.index), &[]).await?;
+            }
+        }
+        self.flush()?;
+        self.sync().await
+    }
+
+    /// The oldest segment with an entry that may be read, or else the one that is written.
+    fn oldest(&self) -> u64 {
+        let active = self.segment.head.sequence;
+        self.shared.state.lock().marks.oldest().unwrap_or(active).min(active)
+    }
+
     /// Has the segments removed in which no entry is left that may be read, oldest first. The
     /// purge that allows it is durable.
     fn sweep(&mut self) {
         if self.replay.bounds.purged.is_none() {
             return; // segments that are gone have to be explained by a purge
         }
-        let active = self.segment.head.sequence;
-        let oldest = self.shared.state.lock().marks.oldest().unwrap_or(active).min(active);
+        let oldest = self.oldest();
         while self.segments.front().is_some_and(|segment| segment.head.sequence < oldest) {
             if let Some(segment) = self.segments.pop_front() {
                 let _ = self.swept.send(segment); // the sweeper has given up: left for later
