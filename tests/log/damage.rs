@@ -5,7 +5,8 @@ use std::fs;
 use quorate::node::log::{Log, LogError, check, read_ids};
 
 use crate::support::{
-    Place, SMALL, START, contents, entries, entry, overwrite, plain, put_back, read_all, refused,
+    Place, SMALL, START, at, contents, entries, entry, overwrite, plain, put_back, read_all,
+    refused,
 };
 
 #[test]
