@@ -51,7 +51,8 @@ pub struct NodeSeen {
     /// Its process.
     pub process: Process,
     /// Since when this reconciler has seen the process in this state (`Preparing` to `Running`
-    /// is a change, and so is a new process). Starts anew when the reconciler restarts.
+    /// is a change, and so are a new process, and each step by which one that prepares gets on).
+    /// Starts anew when the reconciler restarts.
     pub process_since: Timestamp,
     /// Its disk. Read from the log itself while the node is stopped; while it runs, what it
     /// was started from.

@@ -27,6 +27,9 @@ pub struct NodeWord {
     pub phase: Phase,
     /// The member it runs or was asked to run, once known.
     pub member: Option<MemberId>,
+    /// How many MiB its process has read. As long as it grows, a start from much data gets on.
+    #[serde(default)]
+    pub read_mib: u64,
     /// The data directory was deleted under the running engine.
     #[serde(default)]
     pub data_gone: bool,
@@ -113,6 +116,7 @@ mod tests {
         NodeWord {
             phase: Phase::Ended,
             member: Some(MemberId(0xab)),
+            read_mib: 12,
             data_gone: true,
             complaint: None,
             exit: Some(exit("gone")),
@@ -140,7 +144,8 @@ mod tests {
             assert_eq!(NodeWord::from_line(&line).unwrap(), word);
         }
         let least = NodeWord::from_line(r#"{"phase":"preparing"}"#).unwrap();
-        assert_eq!((least.phase, least.data_gone, least.disk), (Phase::Preparing, false, None));
+        let known = (least.phase, least.read_mib, least.data_gone, least.disk);
+        assert_eq!(known, (Phase::Preparing, 0, false, None));
     }
 
     #[test]
@@ -149,7 +154,7 @@ mod tests {
         assert_eq!(
             word.to_line(),
             concat!(
-                r#"{"phase":"ended","member":"ab","dataGone":true,"complaint":null,"#,
+                r#"{"phase":"ended","member":"ab","readMib":12,"dataGone":true,"complaint":null,"#,
                 r#""exit":{"kind":"DataLost","member":"ffffffffffffffff","at":18446744073709551615,"#,
                 r#""detail":"gone"},"#,
                 r#""stamp":{"cluster":"ffffffffffffffff","member":"ab","founding":"f1"},"#,

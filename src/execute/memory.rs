@@ -12,8 +12,8 @@ pub(super) struct Memory {
     unhealthy_since: BTreeMap<NodeName, Timestamp>,
     /// Since when each listed member was seen.
     first_seen: BTreeMap<MemberId, Timestamp>,
-    /// Since when each node's process was seen as it is.
-    process_since: BTreeMap<NodeName, (Process, Timestamp)>,
+    /// How each node's process was last seen, how far its start had come, and since when that is so.
+    process_since: BTreeMap<NodeName, (Process, u64, Timestamp)>,
     /// Nodes that did not answer at the last reading.
     silent: BTreeSet<NodeName>,
     /// The applied index each member was last seen at, and since when.
@@ -60,11 +60,13 @@ impl Memory {
         self.unhealthy_since.insert(name.clone(), now);
     }
 
-    /// Takes note of how a node is seen now.
+    /// Takes note of how a node is seen now. `read_mib` is how much its process has read so far: one
+    /// that prepares and gets on with it is looked at anew each time.
     pub(super) fn note(
         &mut self,
         name: &NodeName,
         process: &Process,
+        read_mib: u64,
         health: Health,
         quorum_answers: bool,
         now: Timestamp,
@@ -83,9 +85,11 @@ impl Memory {
         } else {
             self.unhealthy_since.entry(name.clone()).or_insert(now);
         }
-        let since = self.process_since.get(name).filter(|(was, _)| was == process);
-        let since = since.map_or(now, |(_, at)| *at);
-        self.process_since.insert(name.clone(), (process.clone(), since));
+        let read = if *process == Process::Preparing { read_mib } else { 0 };
+        let since = self.process_since.get(name);
+        let since = since.filter(|(was, was_read, _)| was == process && *was_read == read);
+        let since = since.map_or(now, |(_, _, at)| *at);
+        self.process_since.insert(name.clone(), (process.clone(), read, since));
         Since { process: since, unhealthy: self.unhealthy_since.get(name).copied() }
     }
 
@@ -103,5 +107,26 @@ impl Memory {
             }
         }
         self.first_seen.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_gets_on_begins_its_dwell_anew_and_one_that_hangs_does_not() {
+        let (mut memory, name) = (Memory::default(), NodeName::from("etcd1"));
+        let mut since = |process: &Process, read, now| {
+            memory.note(&name, process, read, Health::NotAsked, true, Timestamp(now)).process.0
+        };
+        let runs = Process::Running { supervised: true };
+        assert_eq!(since(&Process::Preparing, 0, 10), 10);
+        assert_eq!(since(&Process::Preparing, 0, 20), 10);
+        assert_eq!(since(&Process::Preparing, 7, 30), 30);
+        assert_eq!(since(&Process::Preparing, 7, 40), 30);
+        // What it reads once it runs says nothing of how it is.
+        assert_eq!(since(&runs, 8, 50), 50);
+        assert_eq!(since(&runs, 9, 60), 50);
     }
 }

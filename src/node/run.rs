@@ -63,6 +63,10 @@ pub async fn run(run: Run) -> Exit {
     node.state.exit = Some(exit.clone());
     node.write();
     node.teller.last(&node.lock, &node.state, &run.outlets);
+    if node.is_busy {
+        // The lock is let go of by the system, with the process.
+        std::mem::forget(node);
+    }
     exit
 }
 
@@ -103,7 +107,9 @@ pub(super) struct Node {
     pub(super) state: NodeState,
     pub(super) log: LogFile,
     pub(super) signals: Signals,
-    teller: Teller,
+    pub(super) teller: Teller,
+    /// Something may still write to the data, and will until the process is gone.
+    pub(super) is_busy: bool,
 }
 
 /// What a node ends at: SIGTERM, SIGINT and SIGHUP, each meaning the same.
@@ -143,6 +149,7 @@ impl Node {
             engine: None,
             phase: Phase::Preparing,
             member: run.orders.expect,
+            read_mib: 0,
             data_gone: false,
             complaint: None,
             exit: None,
@@ -154,7 +161,7 @@ impl Node {
         if log.is_too_long() {
             tell_cut(log.cut());
         }
-        Ok(Node { home: run.home.clone(), lock, state, log, signals, teller })
+        Ok(Node { home: run.home.clone(), lock, state, log, signals, teller, is_busy: false })
     }
 
     async fn live(&mut self, run: &Run) -> Result<Exit, Refused> {
@@ -180,6 +187,7 @@ impl Node {
         };
         let (engine, prepared) = tokio::select! {
             result = prepared => result?,
+            never = teller.tell_progress() => match never {},
             () = signals.next() => return Ok(clean(run.orders.expect)),
         };
         self.state.member = Some(prepared.member);

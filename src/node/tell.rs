@@ -1,17 +1,26 @@
 //! Where a node says how it is. There is one state; the home's `state.json`, the state page and the
 //! termination log all say it.
 
+use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::barrier::Refused;
 use super::home::{HomeLock, NodeHome, NodeState, Phase, ProcessRef};
 use super::page::{self, Shown};
+use crate::clock::Clock;
 use crate::cluster::{Exit, NodeWord};
+
+/// Between two looks at how far a start has come; no remediation delay is shorter than two.
+const STEP: Duration = Duration::from_millis(500);
+/// Between two lines in the log about it.
+const SPEAK: Duration = Duration::from_secs(10);
 
 /// Where a node is heard beside its home.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +36,7 @@ pub struct Outlets {
 pub(super) struct Teller {
     home: NodeHome,
     shown: Shown,
+    told: Mutex<NodeState>,
     // The page's task ends with it.
     page: JoinSet<()>,
 }
@@ -34,7 +44,7 @@ pub(super) struct Teller {
 impl Teller {
     pub(super) fn new(home: NodeHome, state: &NodeState) -> Teller {
         let shown = Shown::new(word(&home, state));
-        Teller { home, shown, page: JoinSet::new() }
+        Teller { home, shown, told: Mutex::new(state.clone()), page: JoinSet::new() }
     }
 
     /// Opens the state page.
@@ -45,9 +55,30 @@ impl Teller {
 
     /// What others are told may lag; what is done does not depend on it.
     pub(super) fn tell(&self, state: &NodeState) {
-        self.shown.show(word(&self.home, state));
-        if let Err(error) = self.home.write_state(state) {
+        let state = NodeState { read_mib: read_mib(), ..state.clone() };
+        self.shown.show(word(&self.home, &state));
+        if let Err(error) = self.home.write_state(&state) {
             tracing::warn!(%error, "the state cannot be written");
+        }
+        *self.told.lock() = state;
+    }
+
+    /// Tells how far a start has come, for as long as this is waited for: from its silence alone
+    /// nobody could tell one that reads much data from one that hangs.
+    pub(super) async fn tell_progress(&self) -> Infallible {
+        let mut step = tokio::time::interval(STEP);
+        let mut spoken = Clock.monotonic();
+        loop {
+            step.tick().await;
+            let told = self.told.lock().clone();
+            if read_mib() == told.read_mib {
+                continue;
+            }
+            self.tell(&told);
+            if Clock.monotonic().since(spoken) >= SPEAK {
+                spoken = Clock.monotonic();
+                tracing::info!(read_mib = read_mib(), "the data is being read");
+            }
         }
     }
 
@@ -73,6 +104,7 @@ pub fn leave_word(home: Option<&NodeHome>, exit: &Exit, outlets: &Outlets) {
             engine: None,
             phase: Phase::Ended,
             member: exit.member,
+            read_mib: 0,
             data_gone: false,
             complaint: None,
             exit: Some(exit.clone()),
@@ -95,6 +127,7 @@ pub(super) fn last_word_outside(home: Option<&NodeHome>, exit: &Exit, outlets: &
     let word = NodeWord {
         phase: Phase::Ended,
         member: exit.member,
+        read_mib: 0,
         data_gone: false,
         complaint: None,
         exit: Some(exit.clone()),
@@ -111,6 +144,7 @@ fn word(home: &NodeHome, state: &NodeState) -> NodeWord {
     NodeWord {
         phase: state.phase,
         member: state.member,
+        read_mib: state.read_mib,
         data_gone: state.data_gone,
         complaint: state.complaint.clone(),
         exit: state.exit.clone(),
@@ -118,6 +152,14 @@ fn word(home: &NodeHome, state: &NodeState) -> NodeWord {
         incarnation: stamp.map(|it| it.incarnation),
         disk: None,
     }
+}
+
+/// How many MiB this process has read, from files above all: its data, while it starts. 0 where the
+/// kernel does not count (`/proc/self/io`, proc_pid_io(5)).
+fn read_mib() -> u64 {
+    let counts = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let read = counts.lines().find_map(|it| it.strip_prefix("rchar: ")?.parse::<u64>().ok());
+    read.unwrap_or(0) >> 20
 }
 
 /// Into the file itself and never beside it: in a container it is a mount of its own, which cannot

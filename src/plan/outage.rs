@@ -37,7 +37,7 @@ pub(super) fn step(wanted: &Wanted, seen: &Observed) -> Step {
     hold.unwrap_or_else(|| lost_quorum(wanted, seen))
 }
 
-/// A start from data that has been preparing for longer than the remediation delay hangs. Its
+/// A start from data that has not got on for longer than the remediation delay hangs. Its
 /// engine does not run, so no quorum can need it; it is ended and started again.
 fn stuck_start(wanted: &Wanted, seen: &Observed) -> Option<Step> {
     let (node, _) = seen.nodes.iter().find(|(_, n)| {

@@ -1,9 +1,12 @@
 //! Processes that die.
 
+use std::fs;
+use std::thread::sleep;
 use std::time::Duration;
 
 use crate::support::cluster::{Cluster, SOON};
-use crate::support::process::{Process, Signal, kill_all_of};
+use crate::support::process::{Process, Ran, Signal, kill_all_of};
+use crate::support::up::QUORATE;
 use crate::support::wait::{eventually, now};
 use crate::support::wire::Member;
 
@@ -170,6 +173,60 @@ fn a_frozen_wrapper_does_not_cost_its_good_voter() {
     same_members(&cluster, &before);
     assert_eq!(history.stop().fewest_voters(), 3, "a frozen wrapper is no lost member");
     cluster.verify(writer).none_failed();
+}
+
+#[test]
+fn a_start_that_reads_longer_than_the_delay_is_waited_for() {
+    let mut cluster = Cluster::ready(3);
+    let seen = cluster.running("etcd1");
+    if seen.engine != seen.wrapper {
+        return;
+    }
+    let before = cluster.members();
+    let endpoints = cluster.endpoints().join(",");
+    let fill = ["bench", "put", "--sequential", "--clients", "100", "--endpoints", &endpoints];
+    let size = ["--total", "30000", "--key-space", "30000", "--value-size", "4096"];
+    let filled = Ran::of(QUORATE, &[&fill[..], &size].concat());
+    assert_eq!(filled.code, Some(0), "{filled:#?}");
+    assert_eq!(cluster.interrupt_up(Signal::INT), Some(0));
+
+    // Nothing is to be replaced for a silence that is as short.
+    cluster.spec.remediation = vec!["unhealthySeconds: 2".to_owned(), "enabled: false".to_owned()];
+    cluster.write_spec();
+    cluster.start_up(&[]);
+    let took = slowed_until_they_run(&cluster);
+    println!("the longest start took {took:?}");
+    assert!(took > Duration::from_secs(5), "a start that took {took:?} shows nothing");
+    cluster.with_up(|up| up.wait_ready(SOON));
+    same_members(&cluster, &before);
+    let printed = cluster.printed();
+    assert!(!printed.contains("by force"), "a start was ended: {printed}");
+}
+
+/// Gives the nodes a small part of the processor's time for as long as they prepare, and tells how
+/// long the longest did.
+fn slowed_until_they_run(cluster: &Cluster) -> Duration {
+    let begun = now();
+    let mut took = Duration::ZERO;
+    while begun.elapsed() < SOON {
+        let nodes = cluster.spec.names().into_iter().map(|it| cluster.home.node(&it));
+        let states = nodes.filter_map(|it| fs::read(it.join("state.json")).ok());
+        let states = states.filter_map(|it| serde_json::from_slice::<serde_json::Value>(&it).ok());
+        let phases: Vec<_> =
+            states.map(|it| (it["phase"].clone(), it["wrapper"].clone())).collect();
+        if phases.len() == 3 && phases.iter().all(|it| it.0 == "running") {
+            return took;
+        }
+        let prepare = phases.iter().filter(|it| it.0 == "preparing");
+        let pids = prepare.filter_map(|it| i32::try_from(it.1["pid"].as_i64()?).ok());
+        let slowed: Vec<_> = pids.filter_map(Process::of).collect();
+        slowed.iter().for_each(|it| it.signal(Signal::STOP));
+        sleep(Duration::from_millis(96));
+        slowed.iter().for_each(|it| it.signal(Signal::CONT));
+        sleep(Duration::from_millis(4));
+        took = begun.elapsed();
+    }
+    panic!("the nodes do not run: {}", cluster.printed());
 }
 
 /// Founding is interrupted right after the first, then after the second node was started, and

@@ -143,8 +143,9 @@ impl Local {
         quorum_answers: bool,
         now: Timestamp,
     ) -> NodeSeen {
-        let since = self.memory.note(name, &l.running.process, health, quorum_answers, now);
-        let state = l.running.state.as_ref();
+        let (process, state) = (&l.running.process, l.running.state.as_ref());
+        let read = state.map_or(0, |it| it.read_mib);
+        let since = self.memory.note(name, process, read, health, quorum_answers, now);
         let exit = last_exit(&l.running.process, state, self.ends.of(name));
         NodeSeen {
             process_since: since.process,

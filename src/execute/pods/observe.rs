@@ -141,7 +141,9 @@ impl Pods {
                 self.memory.excuse(&name, now);
             }
             let quorum_answers = world.members.known().is_some();
-            let since = self.memory.note(&name, &process, health, quorum_answers, now);
+            let word = world.words.get(&name).filter(|_| !drafted);
+            let read = word.map_or(0, |it| it.read_mib);
+            let since = self.memory.note(&name, &process, read, health, quorum_answers, now);
             let seen =
                 self.node_seen(wanted, &name, &place, (process, since, health), &shown, world);
             nodes.insert(name, seen);

@@ -16,6 +16,7 @@ mod compaction;
 mod options;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,7 +119,15 @@ impl Node {
             metrics: port::listen(bind(&options.metrics_urls)?)?,
         };
         let hub = watch::Hub::new(watch::Limits::default());
-        let node = self.start(options, prepared, &stamp, peers, Arc::clone(&hub)).await?;
+        let started = start(self.home.data(), options, prepared, &stamp, peers, Arc::clone(&hub));
+        let node = tokio::select! {
+            node = started => node?,
+            never = self.teller.tell_progress() => match never {},
+            () = self.signals.next() => {
+                self.is_busy = true;
+                return Ok(clean(self.state.member));
+            }
+        };
         // It has a log now, which says that it has run.
         self.home.clear_promise(&self.lock)?;
         self.state.engine = Some(self.state.wrapper);
@@ -165,32 +174,6 @@ impl Node {
         Ok(self.ended(end))
     }
 
-    async fn start(
-        &self,
-        options: &Options,
-        prepared: &Prepared,
-        stamp: &Stamp,
-        ports: Vec<TcpSocket>,
-        hub: Arc<watch::Hub>,
-    ) -> Result<raft::Node, Refused> {
-        let Stamp { cluster, member, incarnation, .. } = *stamp;
-        let config = &prepared.config;
-        let node = raft::start(Config {
-            ids: Ids { cluster, member, incarnation },
-            dir: self.home.data(),
-            is_first: prepared.is_first,
-            founders: founders(config, cluster, member),
-            peers: other_peers(config),
-            #[allow(clippy::useless_conversion, reason = "it is one in a simulation")]
-            ports: ports.into_iter().map(Into::into).collect(),
-            name: config.name.clone(),
-            client_urls: config.advertise_client_urls.clone(),
-            options: options.raft.clone(),
-            watchers: hub,
-        });
-        Ok(node.await?)
-    }
-
     fn ended(&self, end: End) -> Exit {
         let text = end.to_string();
         let (kind, detail) = match end {
@@ -211,6 +194,33 @@ impl Node {
         };
         Exit { kind, member: self.state.member, at: Clock.now(), detail }
     }
+}
+
+/// Opens the data, and takes part in raft from it.
+async fn start(
+    dir: PathBuf,
+    options: &Options,
+    prepared: &Prepared,
+    stamp: &Stamp,
+    ports: Vec<TcpSocket>,
+    hub: Arc<watch::Hub>,
+) -> Result<raft::Node, Refused> {
+    let Stamp { cluster, member, incarnation, .. } = *stamp;
+    let config = &prepared.config;
+    let node = raft::start(Config {
+        ids: Ids { cluster, member, incarnation },
+        dir,
+        is_first: prepared.is_first,
+        founders: founders(config, cluster, member),
+        peers: other_peers(config),
+        #[allow(clippy::useless_conversion, reason = "it is one in a simulation")]
+        ports: ports.into_iter().map(Into::into).collect(),
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.clone(),
+        options: options.raft.clone(),
+        watchers: hub,
+    });
+    Ok(node.await?)
 }
 
 /// Opens the client port once the node is ready; before, a client finds it open and waits.

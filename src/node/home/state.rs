@@ -17,6 +17,9 @@ pub struct NodeState {
     pub phase: Phase,
     /// The member it runs or was asked to run, once known.
     pub member: Option<MemberId>,
+    /// How many MiB the `quorate node` process had read when this was written.
+    #[serde(default)]
+    pub read_mib: u64,
     /// The data directory was deleted under the running engine.
     pub data_gone: bool,
     /// What the running engine complains of without ending: its peers belong to another cluster.
