@@ -155,7 +155,7 @@ fn word(home: &NodeHome, state: &NodeState) -> NodeWord {
 }
 
 /// How many MiB this process has read, from files above all: its data, while it starts. 0 where the
-/// kernel does not count (`/proc/self/io`, proc_pid_io(5)).
+/// kernel does not count (`/proc/self/io`, `proc_pid_io(5)`).
 fn read_mib() -> u64 {
     let counts = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let read = counts.lines().find_map(|it| it.strip_prefix("rchar: ")?.parse::<u64>().ok());

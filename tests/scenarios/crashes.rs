@@ -220,9 +220,13 @@ fn slowed_until_they_run(cluster: &Cluster) -> Duration {
         let prepare = phases.iter().filter(|it| it.0 == "preparing");
         let pids = prepare.filter_map(|it| i32::try_from(it.1["pid"].as_i64()?).ok());
         let slowed: Vec<_> = pids.filter_map(Process::of).collect();
-        slowed.iter().for_each(|it| it.signal(Signal::STOP));
+        for it in &slowed {
+            it.signal(Signal::STOP);
+        }
         sleep(Duration::from_millis(96));
-        slowed.iter().for_each(|it| it.signal(Signal::CONT));
+        for it in &slowed {
+            it.signal(Signal::CONT);
+        }
         sleep(Duration::from_millis(4));
         took = begun.elapsed();
     }

@@ -27,6 +27,7 @@ mod range_stream;
 mod server;
 mod shared;
 mod status;
+mod turns;
 mod unary;
 mod urls;
 pub mod watch;

@@ -5,6 +5,7 @@
 //! short time only; HTTP/1 requests and bodies have their own limits, HTTP/2 is pinged.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -15,7 +16,7 @@ use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -28,6 +29,7 @@ use super::dispatch::{Answer, Dispatch, Grafted};
 use super::front::{Front, Protocol};
 use super::options::Options;
 use super::shared::Api;
+use super::turns::Turns;
 use crate::node::replica::Replica;
 
 /// What a client may have sent of one stream, and of all of them, before it is read. The second
@@ -264,8 +266,9 @@ impl<R: Replica> Connection<R> {
 
     async fn speak_http2(&mut self, front: Front<TcpStream>) -> Result<(), hyper::Error> {
         let dispatch = Arc::clone(&self.dispatch);
+        let mut turns = Turns::new();
         let service = service_fn(move |request| dispatch.answer(request));
-        let connection = http2::Builder::new(TokioExecutor::new())
+        let connection = http2::Builder::new(turns.begun())
             .timer(TokioTimer::new())
             .auto_date_header(false) // as Go's server; every client would have to read it
             .initial_stream_window_size(STREAM_WINDOW)
@@ -276,10 +279,10 @@ impl<R: Replica> Connection<R> {
             .serve_connection(TokioIo::new(front), service);
         let mut connection = pin!(connection);
         tokio::select! {
-            ended = &mut connection => return ended,
+            ended = poll_fn(|context| turns.poll(connection.as_mut(), context)) => return ended,
             _ = self.stopping.wait_for(|is| *is) => {}
         }
         connection.as_mut().graceful_shutdown();
-        connection.await
+        poll_fn(|context| turns.poll(connection.as_mut(), context)).await
     }
 }
