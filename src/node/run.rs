@@ -62,7 +62,7 @@ pub async fn run(run: Run) -> Exit {
     node.state.phase = Phase::Ended;
     node.state.exit = Some(exit.clone());
     node.write();
-    node.teller.last(&node.lock, &node.state, &run.outlets);
+    node.teller.last(&node.lock, &node.state, node.is_busy, &run.outlets);
     if node.is_busy {
         // The lock is let go of by the system, with the process.
         std::mem::forget(node);

@@ -82,10 +82,17 @@ impl Teller {
         }
     }
 
-    /// The last word of a node that has ended.
-    pub(super) fn last(&self, _lock: &HomeLock, state: &NodeState, outlets: &Outlets) {
+    /// The last word of a node that has ended. What the data directory holds is not looked at while
+    /// something may still write there: half of it would be taken for damage, or for none.
+    pub(super) fn last(
+        &self,
+        _lock: &HomeLock,
+        state: &NodeState,
+        is_busy: bool,
+        outlets: &Outlets,
+    ) {
         let Some(log) = &outlets.termination_log else { return };
-        let runs = state.engine.is_some_and(|it| it != state.wrapper && it.alive());
+        let runs = is_busy || state.engine.is_some_and(|it| it != state.wrapper && it.alive());
         let disk = (!runs).then(|| self.home.disk());
         let word = NodeWord { disk, ..word(&self.home, state) };
         self.shown.show(word.clone());

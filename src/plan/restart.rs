@@ -49,8 +49,8 @@ pub(super) fn restart(view: &View<'_>) -> Say {
 }
 
 /// A member's node that prepares, and has not got on for longer than the remediation delay, is stuck
-/// (frozen, or waiting for something that does not come); one that reads much data gets on. Its engine does not run yet, so it is no loss to
-/// end it; [`restart`] starts it again.
+/// (frozen, or waiting for something that does not come); one that reads much data gets on. Its
+/// engine does not run yet, so it is no loss to end it; [`restart`] starts it again.
 pub(super) fn unstick(view: &View<'_>) -> Say {
     let stuck = view.placed().find(|(m, _, node)| {
         node.process == Process::Preparing
