@@ -1,4 +1,4 @@
-//! Counts how a stream of answers ended: that stands in its trailers.
+//! Counts how each call ended; of a stream of answers, that stands in its trailers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,24 +9,42 @@ use tonic::{Code, Status};
 
 use super::metrics::Metrics;
 
-/// A body whose end is counted, once.
-pub(super) struct Counted {
-    body: tonic::body::Body,
+/// A call whose end is counted, once: as cancelled if it is dropped before it has one, as its
+/// client went away first.
+pub(super) struct Handled {
     metrics: Arc<Metrics>,
     method: usize,
     is_done: bool,
 }
 
-impl Counted {
-    pub(super) fn new(body: tonic::body::Body, metrics: Arc<Metrics>, method: usize) -> Counted {
-        Counted { body, metrics, method, is_done: false }
+impl Handled {
+    pub(super) fn new(metrics: Arc<Metrics>, method: usize) -> Handled {
+        Handled { metrics, method, is_done: false }
     }
 
-    fn count(&mut self, code: Code) {
+    pub(super) fn count(&mut self, code: Code) {
         if !self.is_done {
             self.is_done = true;
             self.metrics.grpc_handled(self.method, code);
         }
+    }
+}
+
+impl Drop for Handled {
+    fn drop(&mut self) {
+        self.count(Code::Cancelled);
+    }
+}
+
+/// A body whose end is that of its call.
+pub(super) struct Counted {
+    body: tonic::body::Body,
+    call: Handled,
+}
+
+impl Counted {
+    pub(super) fn new(body: tonic::body::Body, call: Handled) -> Counted {
+        Counted { body, call }
     }
 }
 
@@ -43,11 +61,11 @@ impl Body for Counted {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {
                     let status = Status::from_header_map(trailers);
-                    self.count(status.map_or(Code::Ok, |it| it.code()));
+                    self.call.count(status.map_or(Code::Ok, |it| it.code()));
                 }
             }
-            Some(Err(status)) => self.count(status.code()),
-            None => self.count(Code::Ok),
+            Some(Err(status)) => self.call.count(status.code()),
+            None => self.call.count(Code::Ok),
         }
         Poll::Ready(frame)
     }
@@ -58,11 +76,5 @@ impl Body for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.count(Code::Cancelled); // the client went away first
     }
 }

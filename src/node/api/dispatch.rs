@@ -16,7 +16,7 @@ use tonic::codegen::Service as _;
 use tonic::server::Grpc;
 use tonic_prost::ProstCodec;
 
-use super::counted::Counted;
+use super::counted::{Counted, Handled};
 use super::http;
 use super::kv::KvService;
 use super::lease::LeaseService;
@@ -106,17 +106,17 @@ impl<R: Replica> Dispatch<R> {
             },
             Service::None => not_built(),
         };
-        let metrics = Arc::clone(self.api.metrics());
+        let mut handled = Handled::new(Arc::clone(self.api.metrics()), at);
         let kind = method.kind;
         Box::pin(async move {
             let Ok(response) = answer.await;
             let response = reworded(response);
             let code = Status::from_header_map(response.headers()).map(|it| it.code());
             match (code, kind) {
-                (Some(code), _) => metrics.grpc_handled(at, code),
-                (None, Kind::Unary) => metrics.grpc_handled(at, tonic::Code::Ok),
+                (Some(code), _) => handled.count(code),
+                (None, Kind::Unary) => handled.count(tonic::Code::Ok),
                 (None, Kind::ServerStream | Kind::BidiStream) => {
-                    let counted = |body| Body::new(Counted::new(body, metrics, at));
+                    let counted = |body| Body::new(Counted::new(body, handled));
                     return Ok(response.map(counted));
                 }
             }

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
@@ -170,7 +170,10 @@ impl<R: Replica> Host<R> {
             let accepted = tokio::select! {
                 biased;
                 _ = self.stopping.wait_for(|is| *is) => break,
-                Some(_) = connections.join_next() => continue,
+                Some(ended) = connections.join_next() => {
+                    report(ended);
+                    continue;
+                }
                 accepted = async { (place.await, listener.accept().await) } => accepted,
             };
             let (Ok(place), accepted) = accepted else { break };
@@ -195,7 +198,17 @@ impl<R: Replica> Host<R> {
             }
         }
         drop(listener);
-        while connections.join_next().await.is_some() {}
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection of a client failed");
     }
 }
 

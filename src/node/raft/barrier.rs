@@ -191,12 +191,14 @@ impl Inner {
         leads.then_some(it.vote.leader_id.term)
     }
 
-    /// Answers another member's round.
+    /// Answers another member's round. It asks again after the same time, so that no question is
+    /// left waiting that nobody asks any more.
     pub(super) async fn read_index(&self) -> Result<Bytes, Fault> {
         if !self.leads() {
             return Err(Fault::NotLeader);
         }
-        let index = self.barrier.index(true).await?;
+        let index = tokio::time::timeout(self.options.election, self.barrier.index(true)).await;
+        let index = index.unwrap_or(Err(Fault::Timeout))?;
         let mut out = codec::Writer::default();
         out.u64(index);
         Ok(out.0.freeze())
