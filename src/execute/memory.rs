@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::Status;
-use crate::cluster::{Health, MemberId, MemberList, NodeName, Process, Timestamp};
+use crate::cluster::{Exit, Health, MemberId, MemberList, NodeName, Process, Timestamp};
 
 /// Since when things are as they were last seen.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Memory {
     silent: BTreeSet<NodeName>,
     /// The applied index each member was last seen at, and since when.
     progress: BTreeMap<MemberId, (u64, Timestamp)>,
+    /// How each node ended last, and when that was by a clock that nobody sets.
+    exits: BTreeMap<NodeName, (Exit, Timestamp)>,
 }
 
 /// Since when one node is as it is.
@@ -93,6 +95,21 @@ impl Memory {
         Since { process: since, unhealthy: self.unhealthy_since.get(name).copied() }
     }
 
+    /// The same end, with a time of our own clock in place of a machine's, which was asked when it
+    /// came about, and may have been set since. `wall` is what that says now.
+    pub(super) fn dated(
+        &mut self,
+        name: &NodeName,
+        exit: Exit,
+        wall: Timestamp,
+        now: Timestamp,
+    ) -> Exit {
+        let known = self.exits.get(name).filter(|it| it.0 == exit).map(|it| it.1);
+        let at = known.unwrap_or_else(|| Timestamp(now.0.saturating_sub(wall.since(exit.at))));
+        self.exits.insert(name.clone(), (exit.clone(), at));
+        Exit { at, ..exit }
+    }
+
     /// Takes note of who is in the list, and tells since when each one was seen there.
     pub(super) fn list(
         &mut self,
@@ -113,6 +130,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::ExitKind;
 
     #[test]
     fn a_start_that_gets_on_begins_its_dwell_anew_and_one_that_hangs_does_not() {
@@ -128,5 +146,22 @@ mod tests {
         // What it reads once it runs says nothing of how it is.
         assert_eq!(since(&runs, 8, 50), 50);
         assert_eq!(since(&runs, 9, 60), 50);
+    }
+
+    #[test]
+    fn an_end_is_as_long_ago_as_it_was_whatever_the_clock_is_set_to() {
+        let (mut memory, name) = (Memory::default(), NodeName::from("etcd1"));
+        let end = |at| Exit {
+            kind: ExitKind::Killed,
+            member: None,
+            at: Timestamp(at),
+            detail: String::new(),
+        };
+        let mut dated =
+            |at, wall, now| memory.dated(&name, end(at), Timestamp(wall), Timestamp(now)).at.0;
+        assert_eq!(dated(900_000, 900_400, 5_000), 4_600);
+        assert_eq!(dated(900_000, 999_999, 6_000), 4_600, "set forward");
+        assert_eq!(dated(900_000, 100_000, 7_000), 4_600, "set back");
+        assert_eq!(dated(100_500, 101_000, 8_000), 7_500, "another end");
     }
 }

@@ -127,8 +127,9 @@ fn lost_quorum(wanted: &Wanted, seen: &Observed) -> Step {
         return blocked(
             "RecoveryRequired",
             format!("the quorum is lost, and what is left stays as it is; {facts}"),
-            "bring a lost data dir back (quorate aside list NODE), or restore a snapshot into a \
-             new cluster"
+            "bring a lost data dir back (quorate aside list NODE); if data is damaged, put back the \
+             version of quorate that ran last: it is looked at again every minute; or restore a \
+             snapshot into a new cluster"
                 .to_owned(),
         );
     }

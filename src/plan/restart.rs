@@ -1,7 +1,7 @@
 //! Starts what is stopped and holds its own member's data, and ends a start that got stuck.
 
 use super::Say;
-use super::evidence::{delay, shown};
+use super::evidence::{delay, is_requested, shown};
 use super::roll;
 use super::step::{Obstacle, StartNode, Step, StopReason, Waiting};
 use super::view::{Data, View};
@@ -14,8 +14,8 @@ const RETRY_MS: u64 = 5_000;
 const LONG_RETRY_MS: u64 = 60_000;
 
 /// With a list: the stopped nodes of its members, all in one step, unless there is evidence
-/// against them. A dead voter that is not wanted is removed instead, if the others can do
-/// without it.
+/// against them. A dead voter that is not wanted, or that a person wants replaced, is removed
+/// instead, if the others can do without it.
 pub(super) fn restart(view: &View<'_>) -> Say {
     let mut nodes = Vec::new();
     let mut hold = None;
@@ -24,8 +24,8 @@ pub(super) fn restart(view: &View<'_>) -> Say {
         if node.process != Process::Stopped || !holds || shown(view, member, node).is_some() {
             continue;
         }
-        let is_surplus = member.role == Role::Voter && !view.wants(name);
-        if is_surplus && view.can_remove(member) {
+        let is_surplus = !view.wants(name) || is_requested(view, member);
+        if is_surplus && member.role == Role::Voter && view.can_remove(member) {
             continue;
         }
         if let Some(say) = roll::correct_stopped(view, member, name) {
@@ -63,15 +63,16 @@ pub(super) fn unstick(view: &View<'_>) -> Say {
 }
 
 /// Without a list: every stopped node that holds data of this cluster, whatever any list once
-/// said (safety 3), and why the others are not started. Not those whose last start found the log
-/// damaged, or learned that the member is gone for good: another would only find the same.
+/// said (safety 3), and why the others are not started. Not those whose last start learned that the
+/// member is gone for good: another would only find the same. One that found the log damaged is
+/// given time: the binary may have been at fault, and a person may have put the former one back.
 pub(super) fn without_list(seen: &Observed) -> (Vec<StartNode>, Option<Step>) {
     let mut nodes = Vec::new();
     let mut hold = None;
     for (name, node) in &seen.nodes {
         let Data::Holds(member) = Data::of(seen, node) else { continue };
-        let is_useless =
-            ended(node, member, ExitKind::DataDamaged) || ended(node, member, ExitKind::Removed);
+        let is_useless = ended(node, member, ExitKind::Removed)
+            || ended(node, member, ExitKind::DataDamaged) && !is_due(seen, node, LONG_RETRY_MS);
         if node.process != Process::Stopped || is_useless {
             continue;
         }
@@ -86,6 +87,12 @@ pub(super) fn without_list(seen: &Observed) -> (Vec<StartNode>, Option<Step>) {
 /// How the node's last process as this member ended.
 pub(super) fn ended(node: &NodeSeen, member: MemberId, kind: ExitKind) -> bool {
     node.exit.as_ref().is_some_and(|e| e.kind == kind && e.member == Some(member))
+}
+
+/// Whether a node that ended is tried again: a changed configuration may be the cure, and so may
+/// time.
+fn is_due(seen: &Observed, node: &NodeSeen, pause: u64) -> bool {
+    node.outdated || node.exit.as_ref().is_none_or(|exit| seen.now.since(exit.at) >= pause)
 }
 
 /// Why a stopped node is not started as `member` right now, judged by how it last ended. How an
@@ -116,9 +123,7 @@ pub(super) fn held_back(
         | ExitKind::Locked
         | ExitKind::Unknown => false,
     };
-    let pause = if for_person { LONG_RETRY_MS } else { RETRY_MS };
-    // A changed configuration may be the cure, and so may time.
-    if node.outdated || seen.now.since(exit.at) >= pause {
+    if is_due(seen, node, if for_person { LONG_RETRY_MS } else { RETRY_MS }) {
         return None;
     }
     Some(if for_person {

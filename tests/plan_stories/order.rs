@@ -1,6 +1,6 @@
 //! In which order, and what waits for what (safety 15 to 20).
 
-use quorate::cluster::{Health, LedgerKind, MemberId, Process, Role};
+use quorate::cluster::{ExitKind, Health, LedgerKind, MemberId, Process, Role};
 use quorate::plan::{Step, Waiting};
 
 use super::paper::{NOW, Paper, ago, answers, empty_node, member, millis_ago, name, url};
@@ -89,6 +89,43 @@ fn safety_15_an_unwanted_dead_voter_is_started_only_if_the_others_cannot_do_with
     three.stops(3);
     three.silent(2, NOW);
     assert_eq!(three.says(), "start n3 as existing");
+}
+
+#[test]
+fn a_stopped_member_that_a_person_wants_replaced_is_removed_and_not_started() {
+    let asked = |size| {
+        let mut paper = Paper::well(size);
+        paper.stops(3);
+        paper.ended(3, ExitKind::Killed, 3, NOW);
+        paper.asks(3, 3, NOW);
+        paper
+    };
+    assert_eq!(
+        asked(3).trace(),
+        [
+            "remove 3 of n3 (Requested)",
+            "add learner for n3",
+            "start n3 as existing, former data set aside",
+            "promote its new member of n3",
+            "done",
+        ]
+    );
+    // Others that are down are started without it.
+    let mut two = asked(5);
+    two.stops(2);
+    assert_eq!(two.says(), "start n2 as existing");
+    // Where they cannot do without it, it has to serve first.
+    let mut needed = asked(3);
+    needed.silent(2, NOW);
+    assert_eq!(needed.says(), "start n3 as existing");
+    let mut only = Paper::well(1);
+    only.stops(1);
+    only.asks(1, 1, NOW);
+    assert_eq!(only.says(), "start n1 as existing");
+    // A wish for the member before this one is fulfilled.
+    let mut fulfilled = asked(3);
+    fulfilled.asks(3, 77, NOW);
+    assert_eq!(fulfilled.says(), "start n3 as existing");
 }
 
 #[test]

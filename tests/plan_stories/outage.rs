@@ -40,14 +40,17 @@ fn safety_03_after_a_full_outage_all_start_from_their_data_in_one_step() {
 #[test]
 fn safety_03_what_would_only_find_the_same_again_is_not_started() {
     let mut paper = out(5);
-    paper.ended(1, ExitKind::DataDamaged, 1, ago(600));
+    paper.ended(1, ExitKind::DataDamaged, 1, ago(59));
     paper.ended(2, ExitKind::Removed, 2, ago(600));
     paper.node(3).disk = Disk::Stale { log: identity(0x33) };
     paper.ended(4, ExitKind::AddressInUse, 4, NOW);
     paper.ended(5, ExitKind::Killed, 5, NOW);
     assert_eq!(paper.says(), "start n5 as existing");
+    // The binary may have been at fault, and another be there now.
+    paper.ended(1, ExitKind::DataDamaged, 1, ago(60));
+    assert_eq!(paper.says(), "start n1, n5 as existing");
     // An end as another member says nothing.
-    paper.ended(1, ExitKind::DataDamaged, 11, ago(600));
+    paper.ended(1, ExitKind::DataDamaged, 11, ago(59));
     paper.ended(2, ExitKind::Removed, 0x22, ago(600));
     assert_eq!(paper.says(), "start n1, n2, n5 as existing");
     paper.seen.nodes.retain(|n, _| n.0 == "n4");
@@ -185,7 +188,7 @@ fn a_lost_quorum_says_what_is_known_of_every_node() {
     paper.node(2).disk = Disk::Stale { log: identity(0x22) };
     node(&mut paper, 2, Process::Stopped, Health::NotAsked);
     node(&mut paper, 3, Process::Stopped, Health::NotAsked);
-    paper.ended(3, ExitKind::DataDamaged, 3, ago(60));
+    paper.ended(3, ExitKind::DataDamaged, 3, ago(59));
     node(&mut paper, 4, Process::Stopped, Health::NotAsked);
     paper.ended(4, ExitKind::AddressInUse, 4, NOW);
     node(&mut paper, 9, Process::Preparing, Health::NotAsked);
@@ -199,8 +202,9 @@ fn a_lost_quorum_says_what_is_known_of_every_node() {
         "blocked: the quorum is lost, and what is left stays as it is; left: n1 cannot be read, n9 \
          prepares; lost: n2 holds a former member's data, n3 has damaged data, n4 has no data, n5 \
          has no data, n6 has damaged data, n7 was removed from the list, n8 holds data that is not \
-         ours (RecoveryRequired); bring a lost data dir back (quorate aside list NODE), or restore \
-         a snapshot into a new cluster"
+         ours (RecoveryRequired); bring a lost data dir back (quorate aside list NODE); if data is \
+         damaged, put back the version of quorate that ran last: it is looked at again every \
+         minute; or restore a snapshot into a new cluster"
     );
     paper.node(1).disk = Disk::Holds(identity(1));
     assert!(paper.says().contains("left: n1 holds data, n9 prepares;"), "{}", paper.says());

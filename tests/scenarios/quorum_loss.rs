@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quorate::cluster::{MemberId, founding_cluster_id};
+use quorate::cluster::{Exit, ExitKind, MemberId, Timestamp, founding_cluster_id};
+use quorate::node::home::NodeHome;
 
 use crate::support::cluster::{Cluster, SOON};
 use crate::support::process::Signal;
@@ -219,6 +220,42 @@ fn all_disks_lost_is_told_and_never_founded_again() {
         let data = cluster.spec.names().iter().any(|it| cluster.data(it).join("member").exists());
         if data { Err("founded again") } else { Ok(()) }
     });
+}
+
+/// Makes a node that was stopped one whose last start called its data damaged, two minutes ago.
+fn calls_damaged(cluster: &Cluster, node: &str, member: u64) {
+    let home = NodeHome::new(cluster.home.node(node));
+    let mut state = home.read_state().unwrap().expect("it has run");
+    let end = state.exit.take().expect("it has ended");
+    // How another member ended would say nothing of this one's data.
+    assert_eq!(end.member, Some(MemberId(member)), "{node} ended as another member: {end:?}");
+    state.exit = Some(Exit {
+        kind: ExitKind::DataDamaged,
+        at: Timestamp(end.at.0 - 120_000),
+        detail: "a bad binary says so".to_owned(),
+        ..end
+    });
+    home.write_state(&state).unwrap();
+}
+
+#[test]
+fn a_cluster_that_a_bad_binary_called_damaged_comes_back() {
+    let cluster = Cluster::ready(3);
+    let (before, writer) = (cluster.members(), cluster.writer());
+    writer.goes_on(20);
+    let promised = cluster.verify(writer);
+    promised.none_failed();
+    assert_eq!(cluster.interrupt_up(Signal::INT), Some(0));
+    for (node, member) in &before {
+        calls_damaged(&cluster, node, member.id);
+    }
+    // With the former binary in its place again, the data is as good as it was.
+    cluster.up();
+    assert_eq!(cluster.healed(), before, "the same members, from the data they have");
+    for node in before.keys() {
+        assert!(cluster.home.asides(node).is_empty(), "data of {node} was set aside");
+    }
+    cluster.verify_all(&promised);
 }
 
 #[test]

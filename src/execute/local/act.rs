@@ -195,7 +195,11 @@ impl Local {
                 self.last_config(node)?
             };
             let start = StartAs { founding, member: Some(*member), replaces: *replaces };
-            self.launch(node, &config, start).await?;
+            if let Err(error) = self.launch(node, &config, start).await {
+                // As a full disk: one node's trouble. It is tried again after a while.
+                tracing::warn!(%node, %error, "a node could not be started");
+                self.note_end(node, ExitKind::Unknown, Some(*member), error.to_string());
+            }
             outcome = Outcome::Done;
         }
         Ok(outcome)
@@ -262,22 +266,17 @@ impl Local {
         match self.try_launch(name, config, start).await {
             Err(error) if error.is_disk_full() => {
                 // A full disk is one node's trouble: the others are looked after all the same.
-                self.ends.note(
-                    name,
-                    Exit {
-                        kind: ExitKind::DiskFull,
-                        member: start.member,
-                        at: self.clock.now(),
-                        detail: format!(
-                            "{} is full: make room there",
-                            self.home.node(name).dir().display()
-                        ),
-                    },
-                );
+                let dir = self.home.node(name);
+                let detail = format!("{} is full: make room there", dir.dir().display());
+                self.note_end(name, ExitKind::DiskFull, start.member, detail);
                 Ok(())
             }
             other => other,
         }
+    }
+
+    fn note_end(&self, node: &NodeName, kind: ExitKind, member: Option<MemberId>, detail: String) {
+        self.ends.note(node, Exit { kind, member, at: self.clock.now(), detail });
     }
 
     async fn try_launch(
@@ -319,7 +318,14 @@ impl Local {
         if why == StopReason::Unfounded && process::look(&home).process != Process::Preparing {
             return Ok(not_now(format!("{node} has left the barrier")));
         }
-        process::stop(&home, why == StopReason::Silent).await?;
+        match process::stop(&home, why == StopReason::Silent).await {
+            // The others are looked after meanwhile.
+            Err(error @ LocalError::Unstoppable { .. }) => {
+                self.unstoppable.insert(node.clone(), self.clock.steady());
+                return Ok(not_now(error.to_string()));
+            }
+            other => other?,
+        }
         // A start that follows was asked for, so it is not held back.
         self.starts.remove(node);
         Ok(Outcome::Done)

@@ -248,9 +248,9 @@ impl ClusterHome {
         for entry in entries {
             let entry = entry.map_err(io_error("list", &self.dir))?;
             let config = entry.path().join("config.env");
-            // Beside the nodes lie files, below which nothing is.
-            let is_node = entry.path().is_dir()
-                && config.try_exists().map_err(io_error("look for", &config))?;
+            // Beside the nodes lie files, below which nothing is. One whose disk cannot be read is
+            // a node of which nothing is known, and no reason to look after no other.
+            let is_node = entry.path().is_dir() && config.try_exists().unwrap_or(true);
             if is_node && let Ok(name) = entry.file_name().into_string() {
                 nodes.push(NodeName(name));
             }

@@ -107,8 +107,8 @@ pub struct Local {
     ends: ends::Ends,
     /// How often each node was started lately, and when last.
     starts: BTreeMap<NodeName, (u32, Timestamp)>,
-    /// How each node ended last, and when that was by a clock that nobody sets.
-    exits: BTreeMap<NodeName, (Exit, Timestamp)>,
+    /// The nodes whose processes did not end even by force, and when that was tried last.
+    unstoppable: BTreeMap<NodeName, Timestamp>,
 }
 
 impl Local {
@@ -125,7 +125,7 @@ impl Local {
             figures: BTreeMap::new(),
             ends: ends::Ends::default(),
             starts: BTreeMap::new(),
-            exits: BTreeMap::new(),
+            unstoppable: BTreeMap::new(),
         }
     }
 

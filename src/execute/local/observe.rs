@@ -19,6 +19,9 @@ use crate::execute::change::{self, closed_to_us};
 use crate::node::home::{NodeHome, NodeState, Phase};
 use crate::render::{self, NodeConfig};
 
+/// A process that did not end when it was killed is left alone for this long.
+const UNSTOPPABLE_MS: u64 = 30_000;
+
 /// More about a member than the planner needs, for people.
 #[derive(Clone, Debug)]
 pub struct MemberFigures {
@@ -50,8 +53,15 @@ impl Local {
             self.home.read()?.unwrap_or_else(|| ClusterFile::new(&wanted.name, &wanted.token));
         let names: BTreeSet<_> =
             self.home.nodes()?.into_iter().chain(wanted.nodes.keys().cloned()).collect();
-        let local: BTreeMap<_, _> =
-            names.into_iter().map(|n| (n.clone(), read_node(&self.home.node(&n)))).collect();
+        let read = |name: NodeName| {
+            let mut local = read_node(&self.home.node(&name));
+            if self.is_unstoppable(&name) && local.running.process != Process::Stopped {
+                let why = "it was killed and its process has not ended: its disk may hang";
+                local.running.process = Process::Unknown(why.to_owned());
+            }
+            (name, local)
+        };
+        let local: BTreeMap<_, _> = names.into_iter().map(read).collect();
 
         let endpoints: BTreeMap<_, _> = local
             .iter()
@@ -105,6 +115,13 @@ impl Local {
         Ok(Observed { now, record: file.record, members, first_seen, nodes })
     }
 
+    /// Whether a node was killed a moment ago, in vain: another try would only keep all the others
+    /// from being looked after.
+    fn is_unstoppable(&self, name: &NodeName) -> bool {
+        let since = |at: &Timestamp| self.clock.steady().since(*at);
+        self.unstoppable.get(name).is_some_and(|at| since(at) < UNSTOPPABLE_MS)
+    }
+
     async fn ask_all(&self, endpoints: &BTreeMap<NodeName, String>) -> Answers {
         let asked = endpoints
             .iter()
@@ -124,16 +141,6 @@ impl Local {
         answers
     }
 
-    /// The same end, with a time of our own clock in place of the machine's, which was asked when it
-    /// came about, and may have been set since.
-    fn dated(&mut self, name: &NodeName, exit: Exit, now: Timestamp) -> Exit {
-        let known = self.exits.get(name).filter(|it| it.0 == exit).map(|it| it.1);
-        let age = || self.clock.now().since(exit.at);
-        let at = known.unwrap_or_else(|| Timestamp(now.0.saturating_sub(age())));
-        self.exits.insert(name.clone(), (exit.clone(), at));
-        Exit { at, ..exit }
-    }
-
     fn node_seen(
         &mut self,
         wanted: &Wanted,
@@ -150,7 +157,7 @@ impl Local {
         NodeSeen {
             process_since: since.process,
             stamp: stamp_of(&self.home.node(name)),
-            exit: exit.map(|it| self.dated(name, it, now)),
+            exit: exit.map(|it| self.memory.dated(name, it, self.clock.now(), now)),
             data_gone: state.is_some_and(|s| s.data_gone)
                 && matches!(l.running.process, Process::Running { .. }),
             peer_url: l
@@ -254,8 +261,15 @@ fn last_exit(process: &Process, state: Option<&NodeState>, noted: Option<Exit>) 
         Process::Preparing | Process::Unknown(_) => return None,
     }
     let own = state.filter(|s| s.phase == Phase::Ended).and_then(|s| s.exit.clone());
+    latest(own, noted)
+}
+
+/// A node's own words are the better ones. If it came to the same end again since, then later.
+fn latest(own: Option<Exit>, noted: Option<Exit>) -> Option<Exit> {
     match (own, noted) {
-        (Some(own), Some(noted)) if noted.at > own.at && noted.kind != own.kind => Some(noted),
+        (Some(own), Some(noted)) if noted.at > own.at => {
+            Some(if noted.kind == own.kind { Exit { at: noted.at, ..own } } else { noted })
+        }
         (own, noted) => own.or(noted),
     }
 }
@@ -280,4 +294,24 @@ fn is_outdated(wanted: &Wanted, name: &NodeName, home: &NodeHome, local: &Local1
         ..c.clone()
     };
     lasting(last) != lasting(&now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ExitKind;
+
+    /// That a disk is still full is news, however long ago it was first found full.
+    #[test]
+    fn the_latest_end_counts_and_is_told_in_the_nodes_own_words() {
+        let end = |kind, at, detail: &str| {
+            Some(Exit { kind, member: None, at: Timestamp(at), detail: detail.to_owned() })
+        };
+        let own = || end(ExitKind::DiskFull, 1_000, "no room for the log");
+        let again = latest(own(), end(ExitKind::DiskFull, 9_000, "full"));
+        assert_eq!(again, end(ExitKind::DiskFull, 9_000, "no room for the log"));
+        let other = || end(ExitKind::Unknown, 9_000, "read-only");
+        assert_eq!(latest(own(), other()), other());
+        assert_eq!(latest(own(), end(ExitKind::Unknown, 500, "read-only")), own());
+    }
 }
