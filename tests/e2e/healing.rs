@@ -1,13 +1,11 @@
 //! Something of a member is lost, nobody does anything, and three voters are ready again.
 
-use kube::ResourceExt;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::bed::Bed;
 use super::scenario::scenario;
 use super::wait::{seconds, until};
-use super::watch::is_ready;
 
 #[tokio::test]
 async fn clusters_of_one_three_five_and_seven_become_ready() {
@@ -28,22 +26,9 @@ async fn a_deleted_pod_comes_back_as_the_same_member() {
     scenario("pod", async |it| {
         it.make(json!({"replicas": 3})).await;
         for node in [it.follower().await, it.leader().await] {
-            let (pod, member) = (it.pod(&node).await, it.member(&node).await);
             let begun = Instant::now();
-            it.delete_pod(&pod).await;
-            until("another pod of the same name", seconds(40), async || {
-                let pods = it.pods().await;
-                let again = pods.iter().find(|it| it.name_any() == pod.name_any());
-                match again {
-                    Some(again) if again.uid() != pod.uid() && is_ready(again) => Ok(()),
-                    other => Err(format!("{:?}", other.map(|it| (it.uid(), is_ready(it))))),
-                }
-            })
-            .await;
-            it.settles(3, seconds(40)).await;
+            it.pod_comes_back(&node).await;
             it.reached("pod deleted to ready", begun, seconds(10));
-            let again = it.member(&node).await;
-            assert_eq!((again.id, again.pod, again.volume), (member.id, member.pod, member.volume));
             it.writer().none_failed("a pod deleted").await;
         }
     })

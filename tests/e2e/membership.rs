@@ -1,5 +1,8 @@
-//! More and fewer members, and a cluster that is deleted and made again.
+//! More and fewer members, no more volumes than they have, and a cluster that is deleted and made
+//! again.
 
+use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -55,6 +58,30 @@ async fn a_deleted_cluster_keeps_its_volumes_and_is_adopted_or_loses_them_as_its
             left => Err(format!("{left} are left")),
         })
         .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_keeps_no_pod_from_coming_back() {
+    scenario("quota", async |it| {
+        it.make(json!({"replicas": 3})).await;
+        let (name, claims) = ("used-up", "persistentvolumeclaims");
+        let metadata = json!({"name": name, "namespace": it.namespace});
+        let quota = json!({"metadata": metadata, "spec": {"hard": {claims: "3"}}});
+        it.bed.apply(quota, "v1", "ResourceQuota").await;
+        // It refuses nothing by what it has not counted yet.
+        until("the quota to be used up", seconds(30), async || {
+            let quota = it.api::<ResourceQuota>().get(name).await.expect("the quota");
+            match quota.status.and_then(|it| it.used?.remove(claims)) {
+                Some(Quantity(used)) if used == "3" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        it.watch.note("the quota is used up");
+        it.pod_comes_back(&it.follower().await).await;
+        it.writer().none_failed("a pod deleted beside a quota").await;
     })
     .await;
 }

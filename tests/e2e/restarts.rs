@@ -24,6 +24,37 @@ fn kill_all(it: &Scenario, machines: &BTreeSet<String>, first: &str) {
     }
 }
 
+/// Kills a node's member again and again, until its kubelet waits before it starts it once more,
+/// which it does for 10 s after the second time.
+pub(crate) async fn kill_until_it_waits(it: &Scenario, node: &str) {
+    let machine = it.pod(node).await.spec.and_then(|it| it.node_name).expect("it was scheduled");
+    let machine = BTreeSet::from([machine.trim_start_matches("node-").to_owned()]);
+    it.watch.note(&format!("kill the member on {node} until its kubelet waits"));
+    until("the kubelet to wait", seconds(60), async || {
+        kill_all(it, &machine, "");
+        let pod = it.pod(node).await;
+        if waits(&pod) { Ok(()) } else { Err(last_words(&pod)) }
+    })
+    .await;
+}
+
+/// Whether a kubelet waits before it starts a pod's container again.
+pub(crate) fn waits(pod: &Pod) -> bool {
+    let containers = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
+    let mut waiting = containers.filter_map(|it| it.state.as_ref()?.waiting.as_ref());
+    waiting.any(|it| it.reason.as_deref() == Some("CrashLoopBackOff"))
+}
+
+/// How often a pod's containers were started again.
+fn restarts(pod: &Pod) -> i32 {
+    let containers = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
+    containers.map(|it| it.restart_count).sum()
+}
+
+fn uids(pods: &[Pod]) -> BTreeSet<Option<String>> {
+    pods.iter().map(ResourceExt::uid).collect()
+}
+
 #[tokio::test]
 async fn a_cluster_whose_containers_all_restart_while_it_is_founded_is_founded_once() {
     if !Bed::open().await.is_some_and(|bed| bed.breaks_machines()) {
@@ -39,12 +70,53 @@ async fn a_cluster_whose_containers_all_restart_while_it_is_founded_is_founded_o
                 kill_all(it, &machines, "");
             }
             it.settles(3, seconds(120)).await;
-            let pods = it.pods().await;
-            let containers = pods.iter().filter_map(|pod| pod.status.as_ref());
-            let containers = containers.flat_map(|it| it.container_statuses.iter().flatten());
-            let restarts: i32 = containers.map(|container| container.restart_count).sum();
-            println!("  {restarts} restarts of containers in the pods that are there now");
+            let again: i32 = it.pods().await.iter().map(restarts).sum();
+            println!("  {again} restarts of containers in the pods that are there now");
             it.write().await;
+            it.writer().goes_on(50).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_only_copy_whose_container_is_killed_comes_back_in_the_same_pod() {
+    if !Bed::open().await.is_some_and(|bed| bed.breaks_machines()) {
+        return;
+    }
+    scenario("only-copy", async |it| {
+        it.make(json!({"replicas": 1, "storage": {"emptyDir": {}}})).await;
+        let pods = uids(&it.pods().await);
+        // For longer than the operator leaves a pod with a volume to its kubelet.
+        kill_until_it_waits(it, &it.leader().await).await;
+        it.settles(1, seconds(90)).await;
+        assert_eq!(uids(&it.pods().await), pods, "in the same pod");
+        it.writer().goes_on(50).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn members_whose_containers_are_all_killed_come_back_in_their_pods() {
+    if !Bed::open().await.is_some_and(|bed| bed.breaks_machines()) {
+        return;
+    }
+    for (name, storage) in [("volumes", json!({})), ("directories", json!({"emptyDir": {}}))] {
+        scenario(&format!("all-killed-{name}"), async |it| {
+            it.make(json!({"replicas": 3, "storage": storage})).await;
+            let before = it.pods().await;
+            let machines = ["1", "2", "3"].map(ToOwned::to_owned).into();
+            it.watch.note("kill every member");
+            // Once: then no kubelet waits before it starts it again.
+            kill_all(it, &machines, "");
+            let so_far: i32 = before.iter().map(restarts).sum();
+            until("each to be started again", seconds(60), async || {
+                let again: i32 = it.pods().await.iter().map(restarts).sum();
+                if again >= so_far + 3 { Ok(()) } else { Err(format!("{again} after {so_far}")) }
+            })
+            .await;
+            it.settles(3, seconds(60)).await;
+            assert_eq!(uids(&it.pods().await), uids(&before), "in the same pods");
             it.writer().goes_on(50).await;
         })
         .await;
@@ -60,7 +132,6 @@ async fn volumes_emptied_under_all_members_are_never_founded_anew() {
         it.make(json!({"replicas": 3})).await;
         it.is_lost();
         let before = it.status().await;
-        let uids = |pods: &[Pod]| pods.iter().map(ResourceExt::uid).collect::<BTreeSet<_>>();
         let pods = uids(&it.pods().await);
         let (mut machines, mut empty) = (BTreeSet::new(), Vec::new());
         for member in &before.members {

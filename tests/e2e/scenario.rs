@@ -381,6 +381,31 @@ impl Scenario {
         gone.expect("the pod is deleted");
     }
 
+    /// Deletes the pod of one of three members, and waits until the same member is ready on the same
+    /// volume in another pod of the same name.
+    pub(crate) async fn pod_comes_back(&self, node: &str) {
+        let (pod, member) = (self.pod(node).await, self.member(node).await);
+        self.delete_pod(&pod).await;
+        until("another pod of the same name", seconds(40), async || {
+            let pods = self.pods().await;
+            let again = pods.iter().find(|it| it.name_any() == pod.name_any());
+            match again {
+                Some(again) if again.uid() != pod.uid() && is_ready(again) => Ok(()),
+                other => Err(format!("{:?}", other.map(|it| (it.uid(), is_ready(it))))),
+            }
+        })
+        .await;
+        self.settles(3, seconds(40)).await;
+        self.is_same(&member).await;
+    }
+
+    /// Panics unless a node still has this very member, in the place that it had.
+    pub(crate) async fn is_same(&self, member: &MemberStatus) {
+        let now = self.member(&member.name.0).await;
+        let place = |it: &MemberStatus| (it.id, it.pod.clone(), it.volume.clone());
+        assert_eq!(place(&now), place(member), "the same member in the same place");
+    }
+
     /// Deletes a volume, as a person would.
     pub(crate) async fn delete_volume(&self, name: &str) {
         let volumes = self.api::<PersistentVolumeClaim>();

@@ -5,11 +5,13 @@
 //! deleted is named by its uid.
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
-use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
+};
 use serde_json::{Value, json};
 
 use super::build::StartAs;
-use super::place::{DIGEST, ROLE};
+use super::place::{DIGEST, MEMBER_ID, ROLE};
 use super::status::{ClusterStatus, Place};
 use super::{Pods, PodsError, judge, look, random};
 use crate::cluster::{
@@ -109,7 +111,7 @@ impl Pods {
         step: &Step,
         (member, node, why): (MemberId, Option<&NodeName>, RemoveReason),
     ) -> Result<Outcome, PodsError> {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let note = |status: &mut ClusterStatus| {
             let mut record = status.record();
             change::note_removal(&mut record, node, member, why, now);
@@ -217,7 +219,7 @@ impl Pods {
             self.drafts.remove(node);
             let config = self.founding_config(wanted, &founding, node);
             let start = StartAs { founding: Some(founding.id), ..StartAs::default() };
-            self.create(node, config, start).await?;
+            self.create(node, config, start, false).await?;
         }
         Ok(Outcome::Done)
     }
@@ -309,7 +311,7 @@ impl Pods {
                 let founding = founding.map(|f| f.id);
                 (config, StartAs { founding, member: Some(*member), replaces })
             };
-            if self.create(node, config, start).await? {
+            if self.create(node, config, start, seen.members.known().is_some()).await? {
                 outcome = Outcome::Done;
             }
         }
@@ -336,21 +338,22 @@ impl Pods {
         node: &NodeName,
         config: NodeConfig,
         start: StartAs,
+        has_quorum: bool,
     ) -> Result<bool, PodsError> {
         let Some(place) = self.status().places.get(node).cloned() else { return Ok(false) };
         let config = self.plans().config(config);
         let found = self.api::<Pod>().get_opt(&place.pod).await;
         if let Some(pod) = found.map_err(PodsError::api("read a pod"))? {
-            self.make_way(&pod, &config, start).await?;
+            self.make_way(&pod, &place, &config, start, has_quorum).await?;
             return Ok(false);
         }
         let founding = self.status().founding.clone();
         let claim = self.plans().volume(node, &place, &self.token(), founding.as_ref())?;
         if let Some(claim) = claim {
-            self.make(&claim, "create a volume").await?;
+            self.make_missing::<PersistentVolumeClaim>(&claim, "create a volume").await?;
         }
         let map = self.plans().config_map(&place, &config)?;
-        self.make::<ConfigMap>(&map, "create a configuration").await?;
+        self.make_missing::<ConfigMap>(&map, "create a configuration").await?;
         let map = map.metadata.name.unwrap_or_default();
         let pod = self.plans().pod(node, &place, &config, &map, start)?;
         self.make(&pod, "create a pod").await?;
@@ -358,32 +361,62 @@ impl Pods {
         Ok(true)
     }
 
-    /// A pod that would not become what is wanted goes; one that the kubelet is about to start
-    /// again stays.
+    /// A pod that would not become what is wanted goes; one that the kubelet has started again, or
+    /// is about to, stays. Where the data lies in the pod itself it goes only for another
+    /// configuration, and while the others serve without it.
     async fn make_way(
         &mut self,
         pod: &Pod,
+        place: &Place,
         config: &NodeConfig,
         start: StartAs,
+        has_quorum: bool,
     ) -> Result<(), PodsError> {
-        let made_from = pod.metadata.annotations.as_ref().and_then(|a| a.get(DIGEST));
-        let is_other = made_from != Some(&self.plans().digest(config));
+        if judge::runs(pod) {
+            return Ok(());
+        }
+        let noted = |key| pod.metadata.annotations.as_ref().and_then(|a| a.get(key));
+        let is_other = noted(DIGEST) != Some(&self.plans().digest(config));
         let args =
             pod.spec.iter().flat_map(|s| &s.containers).flat_map(|c| c.args.iter().flatten());
-        let expected = start.member.map(|id| format!("--expect-member={id}"));
-        let replaces = start.replaces.map(|id| format!("--replaces={id}"));
         let told: Vec<_> = args.cloned().collect();
+        // A container that starts again is told what its pod bears (`QUORATE_HAS_RUN`).
+        let has_run = noted(MEMBER_ID).is_some();
+        let expected = start.member.filter(|id| noted(MEMBER_ID) != Some(&id.to_string()));
+        let expected = expected.map(|id| format!("--expect-member={id}"));
+        let replaces = start.replaces.map(|id| format!("--replaces={id}"));
         let is_told = [expected, replaces].into_iter().flatten().all(|arg| told.contains(&arg));
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        let holds_data = place.volume.is_none() && has_run && phase != Some("Failed");
+        if holds_data && !(is_other && has_quorum) {
+            return Ok(());
+        }
         let now = self.clock.now();
         let shown = judge::pod(Some(pod), None, None, now);
-        let is_late = shown.ended_at.is_some_and(|at| {
-            let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-            phase == Some("Failed") || now.since(at) > BACK_OFF_MS
-        });
+        let is_late =
+            shown.ended_at.is_some_and(|at| phase == Some("Failed") || now.since(at) > BACK_OFF_MS);
         if is_other || !is_told || is_late {
             self.delete_pod(pod).await?;
         }
         Ok(())
+    }
+
+    /// Makes what is not there. A quota that is used up refuses even to make what is. It is
+    /// listed by its name, which the rights of an operator installed before allow.
+    async fn make_missing<K>(&mut self, object: &K, action: &'static str) -> Result<(), PodsError>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + serde::de::DeserializeOwned
+            + serde::Serialize
+            + Clone
+            + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let of_that_name = ListParams::default().fields(&format!("metadata.name={name}"));
+        let found = self.api::<K>().list(&of_that_name).await;
+        let found = found.map_err(PodsError::api("look for what is there"))?;
+        if found.items.is_empty() { self.make(object, action).await } else { Ok(()) }
     }
 
     async fn make<K>(&mut self, object: &K, action: &'static str) -> Result<(), PodsError>
@@ -446,6 +479,14 @@ impl Pods {
         }
         if pod.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
+        }
+        let has_run = pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(MEMBER_ID));
+        if why == StopReason::Silent
+            && place.volume.is_none()
+            && has_run
+            && seen.members.known().is_none()
+        {
+            return Ok(not_now(format!("{node} has its data in its pod, which is not deleted")));
         }
         // The budget of a lone voter forbids any eviction; its restart was announced (safety 14).
         let voters = seen

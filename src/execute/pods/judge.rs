@@ -116,6 +116,13 @@ pub(super) fn pod(
     shown
 }
 
+/// Whether its member's container runs.
+pub(super) fn runs(pod: &Pod) -> bool {
+    let main = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    let state = main.filter(|c| c.name == CONTAINER).find_map(|c| c.state.as_ref());
+    state.is_some_and(|state| state.running.is_some())
+}
+
 fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }

@@ -24,6 +24,8 @@ pub(super) const WORD_LIMIT: Duration = Duration::from_millis(800);
 
 /// After this long the API server is asked again, whatever the watches have told.
 const REREAD_MS: u64 = 30_000;
+/// What local volumes name their machine by.
+const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// What the API server has of a cluster.
 #[derive(Clone, Debug)]
@@ -36,7 +38,10 @@ pub(super) struct Reading {
 /// What was read, before anything is concluded from it.
 #[derive(Debug)]
 pub(super) struct World {
+    /// By the machine's clock, as Kubernetes' own times are.
     pub(super) now: Timestamp,
+    /// By one that nobody sets: neither may that end a dwell nor make one last.
+    pub(super) steady: Timestamp,
     pub(super) pods: Arc<BTreeMap<String, Pod>>,
     pub(super) claims: Arc<BTreeMap<String, PersistentVolumeClaim>>,
     /// Volumes that can be reached from no machine any more.
@@ -159,13 +164,13 @@ impl Pods {
         }
         self.addresses = endpoints;
         // Read after the answers came: a dwell must not count the time spent asking.
-        let now = self.clock.now();
+        let (now, steady) = (self.clock.now(), self.clock.steady());
         self.figures = statuses
             .iter()
             .map(|(n, s)| (n.clone(), MemberFigures { status: s.clone(), at: now }))
             .collect();
         let stranded = self.stranded(&words, &claims).await?;
-        Ok(World { now, pods, claims, stranded, words, shown, statuses, excused, members })
+        Ok(World { now, steady, pods, claims, stranded, words, shown, statuses, excused, members })
     }
 
     async fn answer_peers(
@@ -223,7 +228,14 @@ impl Pods {
         }
         let nodes: Api<Node> = Api::all(self.kube.clone());
         for machine in machines {
-            match nodes.get_opt(&machine).await {
+            // The label is not always the machine's name.
+            let labelled = ListParams::default().labels(&format!("{HOSTNAME}={machine}"));
+            let found = match nodes.list(&labelled).await {
+                Ok(found) if found.items.is_empty() => nodes.get_opt(&machine).await,
+                Ok(found) => Ok(found.items.into_iter().find(|node| !is_out_of_service(node))),
+                Err(e) => Err(e),
+            };
+            match found {
                 Ok(None) => {}
                 Ok(Some(node)) if is_out_of_service(&node) => {}
                 Ok(Some(_)) => return Ok(false),
@@ -299,7 +311,7 @@ fn machines_of(volume: &PersistentVolume) -> Vec<String> {
     let terms = required.into_iter().flat_map(|r| &r.node_selector_terms);
     let wanted = terms.flat_map(|t| t.match_expressions.iter().flatten());
     wanted
-        .filter(|e| e.key == "kubernetes.io/hostname" && e.operator == "In")
+        .filter(|e| e.key == HOSTNAME && e.operator == "In")
         .flat_map(|e| e.values.clone().unwrap_or_default())
         .collect()
 }

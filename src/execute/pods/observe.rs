@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::Pod;
+
 use super::judge::{self, Shown};
 use super::look::World;
 use super::place::{DIGEST, draw};
@@ -10,8 +12,8 @@ use super::status::Place;
 use super::{Pods, PodsError, random};
 use crate::cluster::spec::{Storage, UpdateStrategy};
 use crate::cluster::{
-    Disk, Health, Identity, MemberId, NodeName, NodeSeen, Observed, Phase, Process, Wanted,
-    WantedNode, founding_member_id,
+    Disk, Health, Identity, MemberId, NodeName, NodeSeen, Observed, Phase, Process, Timestamp,
+    Wanted, WantedNode, founding_member_id,
 };
 use crate::render;
 
@@ -103,12 +105,7 @@ impl Pods {
     }
 
     fn is_retired(&self, place: &Place, world: &World) -> bool {
-        let is_gone = || {
-            world.pods.get(&place.pod).is_none_or(|pod| {
-                let until = pod.metadata.deletion_timestamp.as_ref();
-                until.is_some_and(|at| world.now.since(judge::millis(&at.0)) > UNREACHABLE_MS)
-            })
-        };
+        let is_gone = || world.pods.get(&place.pod).is_none_or(|pod| is_overdue(pod, world.now));
         self.is_over(place, world) && (is_gone() || is_stranded(place, world))
     }
 
@@ -124,7 +121,7 @@ impl Pods {
 
     /// The whole observation, from a reading.
     pub(super) fn conclude(&mut self, wanted: &Wanted, world: &World) -> Observed {
-        let now = world.now;
+        let now = world.steady;
         let lead = world.statuses.values().map(|s| s.raft_index).max().unwrap_or(0);
         let names: BTreeSet<NodeName> =
             wanted.nodes.keys().chain(self.status().places.keys()).cloned().collect();
@@ -133,8 +130,8 @@ impl Pods {
             let Some(place) = self.place(&name).cloned() else { continue };
             let drafted = self.drafts.contains_key(&name);
             let shown = world.shown.get(&name).filter(|_| !drafted).cloned();
-            let shown = shown.unwrap_or_else(|| judge::pod(None, None, None, now));
-            let process = self.process(&place, &shown, world);
+            let shown = shown.unwrap_or_else(|| judge::pod(None, None, None, world.now));
+            let process = self.process(&name, &place, &shown, world);
             let status = world.statuses.get(&name).filter(|_| !drafted);
             let health = self.memory.health(&process, status, lead, now);
             if world.excused.contains(&name) {
@@ -162,8 +159,9 @@ impl Pods {
 
     /// A pod that waits for a volume which is gone will never be more than that. One whose member
     /// is in the list no more has to be gone, not only ended, before its node can join anew: until
-    /// then the place is taken.
-    fn process(&self, place: &Place, shown: &Shown, world: &World) -> Process {
+    /// then the place is taken. What a pod shows whose machine is out of reach is what it was when
+    /// that was last heard.
+    fn process(&self, name: &NodeName, place: &Place, shown: &Shown, world: &World) -> Process {
         let is_lost = place.volume.as_ref().is_some_and(|v| world.claim(v).is_none());
         let is_waiting = shown.process == Process::Preparing
             && world.pods.get(&place.pod).is_some_and(judge::is_unscheduled);
@@ -171,6 +169,15 @@ impl Pods {
         // With its machine, whatever its pod still seems to be.
         if is_stranded(place, world) {
             return Process::Stopped;
+        }
+        let pod = world.pods.get(&place.pod);
+        if !world.words.contains_key(name) && pod.is_some_and(|pod| is_overdue(pod, world.now)) {
+            // It can neither be stopped nor started. A member's is silent, whatever it was doing.
+            return if is_taken {
+                Process::Unknown(format!("the machine of pod {} does not answer", place.pod))
+            } else {
+                Process::Running { supervised: true }
+            };
         }
         match &shown.process {
             Process::Stopped if is_taken => Process::Preparing,
@@ -180,7 +187,7 @@ impl Pods {
     }
 
     fn node_seen(
-        &self,
+        &mut self,
         wanted: &Wanted,
         name: &NodeName,
         place: &Place,
@@ -196,6 +203,7 @@ impl Pods {
             Process::Stopped | Process::Running { .. } => shown.exit.clone(),
             Process::Preparing | Process::Unknown(_) => None,
         };
+        let exit = exit.map(|it| self.memory.dated(name, it, world.now, world.steady));
         NodeSeen {
             process_since: since.process,
             unhealthy_since: since.unhealthy,
@@ -328,6 +336,12 @@ impl Pods {
     pub(super) fn endpoint(&self, node: &NodeName) -> Option<String> {
         self.addresses.get(node).cloned()
     }
+}
+
+/// Whether a pod should have been gone for a while.
+fn is_overdue(pod: &Pod, now: Timestamp) -> bool {
+    let until = pod.metadata.deletion_timestamp.as_ref();
+    until.is_some_and(|at| now.since(judge::millis(&at.0)) > UNREACHABLE_MS)
 }
 
 /// Whether a place's volume is on a machine that is gone.
