@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// musl's own is slow for many small pieces.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Its files would be in memory, and nobody would notice before they are missed.
     if cfg!(feature = "simulation") {
