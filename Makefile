@@ -19,7 +19,8 @@ SCENARIOS := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(f
 # and so are those of `torture`, which breaks a cluster under `up`.
 # `e2e` needs a Kubernetes.
 # The planner's walk is long, and needs nothing that does I/O: built on its own, and optimised.
-OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability torture e2e simulation,$t),,--test $t)))
+# The nodes of `node_start` wait for each other most of the time.
+OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability torture e2e simulation node_start,$t),,--test $t)))
 PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
 # The node on a simulated ground (src/node/ground/). tokio wakes in an order that it draws; only so
 # can that be seeded.
@@ -57,6 +58,7 @@ lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whe
 
 test: prepare ## Every test but the scenarios
 	cargo test --locked --lib --bins $(OTHERS)
+	cargo test --locked --test node_start -- --test-threads=$(SCENARIO_THREADS)
 	cargo test --locked --test durability --test torture -- --test-threads=1
 	cargo test $(PLANNER) -- --nocapture
 	cargo test --locked --doc
