@@ -298,6 +298,8 @@ impl Local {
         let before = home.read_state()?;
         let child = process::spawn(&home, &self.engine, &environment, start)?;
         self.ends.follow(name.clone(), child, start.member);
+        // Whatever did not end before has ended: the lock was free.
+        self.unstoppable.remove(name);
         process::settled(&home, before.as_ref()).await;
         Ok(())
     }
@@ -326,6 +328,7 @@ impl Local {
             }
             other => other?,
         }
+        self.unstoppable.remove(node);
         // A start that follows was asked for, so it is not held back.
         self.starts.remove(node);
         Ok(Outcome::Done)

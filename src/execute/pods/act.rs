@@ -26,6 +26,8 @@ use crate::render::{self, InitialState, NodeConfig};
 const A_MOMENT_MS: u64 = 2_000;
 /// A container that ended this long ago is not left to the kubelet's growing pauses.
 const BACK_OFF_MS: u64 = 10_000;
+/// The same where the data goes with the pod: it has failed several times by then.
+const LAST_BACK_OFF_MS: u64 = 60_000;
 
 impl Pods {
     /// Dispatches a step.
@@ -362,8 +364,8 @@ impl Pods {
     }
 
     /// A pod that would not become what is wanted goes; one that the kubelet has started again, or
-    /// is about to, stays. Where the data lies in the pod itself it goes only for another
-    /// configuration, and while the others serve without it.
+    /// is about to, stays. Where the data lies in the pod itself it goes only while the
+    /// others serve without it, for another configuration or if it fails again and again.
     async fn make_way(
         &mut self,
         pod: &Pod,
@@ -388,14 +390,15 @@ impl Pods {
         let is_told = [expected, replaces].into_iter().flatten().all(|arg| told.contains(&arg));
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
         let holds_data = place.volume.is_none() && has_run && phase != Some("Failed");
-        if holds_data && !(is_other && has_quorum) {
+        if holds_data && !has_quorum {
             return Ok(());
         }
         let now = self.clock.now();
         let shown = judge::pod(Some(pod), None, None, now);
+        let pause = if holds_data { LAST_BACK_OFF_MS } else { BACK_OFF_MS };
         let is_late =
-            shown.ended_at.is_some_and(|at| phase == Some("Failed") || now.since(at) > BACK_OFF_MS);
-        if is_other || !is_told || is_late {
+            shown.ended_at.is_some_and(|at| phase == Some("Failed") || now.since(at) > pause);
+        if is_other || !is_told && !holds_data || is_late {
             self.delete_pod(pod).await?;
         }
         Ok(())

@@ -233,6 +233,12 @@ impl Pods {
             let found = match nodes.list(&labelled).await {
                 Ok(found) if found.items.is_empty() => nodes.get_opt(&machine).await,
                 Ok(found) => Ok(found.items.into_iter().find(|node| !is_out_of_service(node))),
+                // An operator installed before may not list them. That none has that name says
+                // nothing then.
+                Err(e) if is_forbidden(&e) => match nodes.get_opt(&machine).await {
+                    Ok(None) => Err(e),
+                    found => found,
+                },
                 Err(e) => Err(e),
             };
             match found {
