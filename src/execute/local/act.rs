@@ -328,7 +328,6 @@ impl Local {
             }
             other => other?,
         }
-        self.unstoppable.remove(node);
         // A start that follows was asked for, so it is not held back.
         self.starts.remove(node);
         Ok(Outcome::Done)

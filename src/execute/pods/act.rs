@@ -352,10 +352,10 @@ impl Pods {
         let founding = self.status().founding.clone();
         let claim = self.plans().volume(node, &place, &self.token(), founding.as_ref())?;
         if let Some(claim) = claim {
-            self.make_missing::<PersistentVolumeClaim>(&claim, "create a volume").await?;
+            self.make::<PersistentVolumeClaim>(&claim, "create a volume").await?;
         }
         let map = self.plans().config_map(&place, &config)?;
-        self.make_missing::<ConfigMap>(&map, "create a configuration").await?;
+        self.make::<ConfigMap>(&map, "create a configuration").await?;
         let map = map.metadata.name.unwrap_or_default();
         let pod = self.plans().pod(node, &place, &config, &map, start)?;
         self.make(&pod, "create a pod").await?;
@@ -406,7 +406,7 @@ impl Pods {
 
     /// Makes what is not there. A quota that is used up refuses even to make what is. It is
     /// listed by its name, which the rights of an operator installed before allow.
-    async fn make_missing<K>(&mut self, object: &K, action: &'static str) -> Result<(), PodsError>
+    async fn make<K>(&mut self, object: &K, action: &'static str) -> Result<(), PodsError>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + serde::de::DeserializeOwned
@@ -418,19 +418,9 @@ impl Pods {
         let name = object.meta().name.clone().unwrap_or_default();
         let of_that_name = ListParams::default().fields(&format!("metadata.name={name}"));
         let found = self.api::<K>().list(&of_that_name).await;
-        let found = found.map_err(PodsError::api("look for what is there"))?;
-        if found.items.is_empty() { self.make(object, action).await } else { Ok(()) }
-    }
-
-    async fn make<K>(&mut self, object: &K, action: &'static str) -> Result<(), PodsError>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
-            + serde::de::DeserializeOwned
-            + serde::Serialize
-            + Clone
-            + std::fmt::Debug,
-        K::DynamicType: Default,
-    {
+        if !found.map_err(PodsError::api("look for what is there"))?.items.is_empty() {
+            return Ok(());
+        }
         let made = self.api::<K>().create(&PostParams::default(), object).await;
         self.writes.count();
         match made {

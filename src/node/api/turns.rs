@@ -247,6 +247,7 @@ mod tests {
         let served = serves(streams, Told::default(), ended);
         tokio::time::timeout(Duration::from_secs(20), served).await.unwrap();
     }
+
     #[tokio::test]
     async fn streams_that_were_begun_last_end_with_their_connection() {
         let held = Arc::new(());
