@@ -61,6 +61,9 @@ pub struct NodeSeen {
     /// last. It is written before the engine's first start, so an empty disk beside a stamp has
     /// lost its data, and an empty disk without one may never have held any.
     pub stamp: Option<Identity>,
+    /// The founding that it has promised to take part in, while no engine has run since: it may still
+    /// do so, whoever runs by now (safety 2). `None` where it is started again by others.
+    pub promised: Option<FoundingId>,
     /// What its member answers about itself.
     pub health: Health,
     /// Since when this reconciler has seen it other than healthy; `None` while healthy. Starts

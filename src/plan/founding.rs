@@ -22,7 +22,9 @@ pub(super) fn step(wanted: &Wanted, seen: &Observed, founding: Option<&Founding>
     }
     // Any trace of data says that a member may have run, and served: nothing is founded then.
     if seen.nodes.values().any(|node| has_trace(seen, node, founding)) {
-        return disagreement(seen, founding).unwrap_or_else(|| outage::step(wanted, seen));
+        return disagreement(seen, founding)
+            .or_else(|| take_part(wanted, seen, founding?))
+            .unwrap_or_else(|| outage::step(wanted, seen));
     }
     if let Some(foreign) = seen.nodes.iter().find_map(|(name, n)| foreign_data(seen, name, n)) {
         return foreign;
@@ -56,6 +58,25 @@ fn has_trace(seen: &Observed, node: &NodeSeen, founding: Option<&Founding>) -> b
     matches!(node.process, Process::Running { .. })
         || Data::of(seen, node).owner().is_some()
         || node.stamp.as_ref().is_some_and(|stamp| is_of_this(stamp.founding))
+}
+
+/// Starts those that ended after they had agreed to found, and before their engines ran: the others
+/// may have left the barrier on their word, and have no quorum without them. What holds data goes
+/// first, as whoever left the barrier answers those that are still there.
+fn take_part(wanted: &Wanted, seen: &Observed, founding: &Founding) -> Option<Step> {
+    let (holders, _) = super::restart::without_list(seen);
+    let may = |name: &&NodeName| {
+        let node = seen.nodes.get(*name);
+        wanted.nodes.contains_key(*name)
+            && node.is_some_and(|node| {
+                node.process == Process::Stopped
+                    && node.promised == Some(founding.id)
+                    && Data::of(seen, node) == Data::Empty
+            })
+    };
+    let nodes: Vec<_> = founding.nodes.keys().filter(may).cloned().collect();
+    let is_due = holders.is_empty() && !nodes.is_empty();
+    is_due.then_some(Step::Found { nodes, founding: Some(founding.id) })
 }
 
 /// Without a record, homes that remember different clusters or foundings are not started

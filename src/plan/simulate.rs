@@ -256,6 +256,7 @@ impl World<'_> {
                 process: Process::Running { supervised: true },
                 process_since: self.seen.now,
                 stamp: Some(Identity { cluster, member, founding }),
+                promised: None,
                 disk,
                 health,
                 unhealthy_since: None,

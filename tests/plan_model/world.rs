@@ -454,6 +454,7 @@ impl World {
                 Self::disk(i, node)
             },
             stamp: node.stamp.map(|who| Self::identity(i, who)),
+            promised: None,
             health,
             // While no quorum answers nobody is to blame alone: every dwell begins when one is back.
             unhealthy_since: (!is_well).then_some(time(node.late && has_list)),

@@ -1,6 +1,6 @@
 //! The time before the first quorum has answered (safety 1 and 2).
 
-use quorate::cluster::{Disk, FoundingId, NodeName, Process, Timestamp};
+use quorate::cluster::{Disk, FoundingId, Health, NodeName, Process, Role, Timestamp};
 use quorate::plan::{Step, Waiting};
 
 use super::paper::{FOUNDING, NOW, Paper, ago, identity, millis_ago, name};
@@ -136,6 +136,37 @@ fn safety_01_any_trace_of_data_ends_all_founding() {
         p.node(2).stamp = Some(stamp);
     });
     assert!(untold.contains("(RecoveryRequired)"), "{untold}");
+}
+
+#[test]
+fn safety_02_who_had_agreed_and_never_ran_still_takes_part() {
+    let mut paper = at_barrier(NOW);
+    paper.runs(1, 1, Role::Voter);
+    paper.node(1).health = Health::Silent;
+    for i in 2..=3 {
+        paper.node(i).process = Process::Stopped;
+        paper.node(i).promised = Some(FOUNDING);
+    }
+    let step = paper.step();
+    let Step::Found { nodes, founding } = &step else { panic!("{step}") };
+    assert_eq!((names(nodes), *founding), (vec!["n2", "n3"], Some(FOUNDING)));
+    // Whoever holds data is started first; another founding's promise, an emptied home, a node that
+    // already waits and one that is not wanted are left alone.
+    paper.stops(1);
+    assert_eq!(paper.says(), "start n1 as existing");
+    paper.runs(1, 1, Role::Voter);
+    paper.node(1).health = Health::Silent;
+    paper.node(2).process = Process::Preparing;
+    assert_eq!(paper.says(), "found the cluster with n3");
+    let none = |change: &dyn Fn(&mut Paper)| {
+        let mut paper = paper.clone();
+        change(&mut paper);
+        assert!(!matches!(paper.step(), Step::Found { .. }), "{}", paper.says());
+    };
+    none(&|paper| paper.node(3).promised = None);
+    none(&|paper| paper.node(3).promised = Some(FoundingId(FOUNDING.0 + 1)));
+    none(&|paper| paper.wants_no_more(3));
+    none(&|paper| paper.founded(true));
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub(crate) fn empty_node() -> NodeSeen {
         process_since: ago(DAY),
         disk: Disk::Empty,
         stamp: None,
+        promised: None,
         health: Health::NotAsked,
         unhealthy_since: None,
         exit: None,

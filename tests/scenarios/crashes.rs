@@ -1,6 +1,7 @@
 //! Processes that die.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -287,6 +288,42 @@ fn a_founding_whose_nodes_were_killed_and_emptied_founds_one_cluster() {
     let writer = cluster.writer();
     writer.goes_on(20);
     cluster.verify(writer).none_failed();
+}
+
+#[test]
+fn founders_that_had_agreed_and_never_ran_still_take_part() {
+    // All are killed in the moment in which the first has left the barrier, until that has been one
+    // in which another had agreed and had no log yet: the first has no quorum without it.
+    let mut caught = 0;
+    for _ in 0..20 {
+        let cluster = Cluster::declared(3);
+        cluster.up_aborts_at("found:after");
+        let homes: Vec<_> = cluster.spec.names().iter().map(|it| cluster.home.node(it)).collect();
+        let begun = now();
+        while !homes.iter().any(|it| has_log(it)) {
+            assert!(begun.elapsed() < SOON, "nobody has left the barrier");
+        }
+        kill_all_of(&cluster.home.path());
+        let waits = |home: &&PathBuf| home.join("promise.json").is_file() && !has_log(home);
+        if !homes.iter().any(|it| waits(&it)) {
+            continue;
+        }
+        caught += 1;
+        cluster.up();
+        cluster.healed();
+        let writer = cluster.writer();
+        writer.goes_on(20);
+        cluster.verify(writer).none_failed();
+        if caught == 2 {
+            return;
+        }
+    }
+    assert!(caught > 0, "no founder was ever killed between its word and its engine");
+}
+
+/// Whether an engine has begun a log in this home.
+fn has_log(home: &Path) -> bool {
+    ["data/member/wal", "data/log"].iter().any(|it| home.join(it).is_dir())
 }
 
 #[test]

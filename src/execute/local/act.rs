@@ -141,7 +141,9 @@ impl Local {
             let Some(founding) = file.record.founding.as_mut().filter(|f| f.id == id) else {
                 return Ok(not_now("the record holds another founding"));
             };
-            if !founding.started.insert(name.clone()) {
+            // What has promised to take part and has not run may still do so.
+            let may_again = self.home.node(name).promise()? == Some(id);
+            if !founding.started.insert(name.clone()) && !may_again {
                 return Ok(not_now(format!("{name} was started before")));
             }
             let founding = founding.clone();

@@ -157,6 +157,7 @@ impl Local {
         NodeSeen {
             process_since: since.process,
             stamp: stamp_of(&self.home.node(name)),
+            promised: self.home.node(name).promise().ok().flatten(),
             exit: exit.map(|it| self.memory.dated(name, it, self.clock.now(), now)),
             data_gone: state.is_some_and(|s| s.data_gone)
                 && matches!(l.running.process, Process::Running { .. }),

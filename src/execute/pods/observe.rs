@@ -208,6 +208,8 @@ impl Pods {
             process_since: since.process,
             unhealthy_since: since.unhealthy,
             stamp: self.stamp(name, place, word.and_then(|w| w.stamp.clone()), world),
+            // The kubelet starts it again.
+            promised: None,
             disk: self.disk(name, place, &process, shown, world),
             data_gone: runs && (volume_lost || word.is_some_and(|w| w.data_gone)),
             peer_url: place.started.then(|| self.names.at(&self.object.spec, &place.pod).peer_url),
