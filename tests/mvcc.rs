@@ -14,9 +14,9 @@ use quorate::node::mvcc::{
 };
 use quorate::proto::mvccpb::KeyValue;
 
-/// What is written, as it would lie on a disk.
+/// What is written, as it would lie on a disk, and what is to be deleted there.
 #[derive(Default)]
-struct Disk(Mutex<BTreeMap<Revision, Bytes>>);
+struct Disk(Mutex<BTreeMap<Revision, Bytes>>, Mutex<Vec<Revision>>);
 
 impl Disk {
     fn take(&self, store: &mut Store, sweep: usize) {
@@ -24,9 +24,21 @@ impl Disk {
         for record in store.take_new() {
             disk.insert(record.revision, record.encode());
         }
+        let mut going = self.1.lock().unwrap();
         for gone in store.sweep(sweep) {
-            assert!(disk.remove(&gone).is_some(), "{gone:?} was told to be deleted and never was");
+            assert!(disk.contains_key(&gone), "{gone:?} was told to be deleted and never was");
+            going.push(gone);
         }
+    }
+
+    /// Deletes what it was told to.
+    fn delete(&self) -> u64 {
+        let mut disk = self.0.lock().unwrap();
+        let going: Vec<_> = self.1.lock().unwrap().drain(..).collect();
+        for gone in &going {
+            assert!(disk.remove(gone).is_some(), "{gone:?} was told to be deleted twice");
+        }
+        going.len() as u64
     }
 }
 
@@ -68,6 +80,10 @@ enum Op {
     /// All of it, and whether it is committed.
     Txn(Vec<Write>, bool),
     Compact(u8),
+    /// Forgets of so many keys what was compacted.
+    Forget(usize),
+    /// Deletes what was swept.
+    Delete,
     /// Takes what is new, sweeps up to so much, and says up to where it is written.
     Persist(usize, u8),
     Reopen,
@@ -100,6 +116,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         8 => (prop::collection::vec(write, 0..4), prop::bool::weighted(0.8))
             .prop_map(|(w, c)| Op::Txn(w, c)),
         1 => any::<u8>().prop_map(Op::Compact),
+        2 => (1..6_usize).prop_map(Op::Forget),
+        1 => Just(Op::Delete),
         2 => (0..6_usize, any::<u8>()).prop_map(|(s, w)| Op::Persist(s, w)),
         1 => Just(Op::Reopen),
         1 => Just(Op::Hold),
@@ -248,10 +266,11 @@ proptest! {
     fn the_store_is_what_a_list_of_all_that_happened_says(ops in ops()) {
         let disk = Arc::new(Disk::default());
         let mut store = Store::new(disk.clone());
-        // Another member, that writes and sweeps at other times: never.
+        // Another member, that forgets, writes and sweeps at other times: never.
         let mut lazy = Store::new(Arc::new(Disk::default()));
         let mut model = Model { states: vec![BTreeMap::new()], ..Model::default() };
         let mut held = Vec::new();
+        let (mut taken, mut deleted) = (0, 0);
         for op in ops {
             match op {
                 Op::Txn(writes, commit) => {
@@ -281,12 +300,21 @@ proptest! {
                     prop_assert_eq!(store.compact(revision), expected.clone());
                     prop_assert_eq!(lazy.compact(revision), expected);
                 }
+                Op::Forget(keys) => store.forget(keys),
+                Op::Delete => {
+                    deleted += disk.delete();
+                    store.written_up_to(taken, deleted);
+                }
                 Op::Persist(sweep, written) => {
                     disk.take(&mut store, sweep);
-                    store.written_up_to(i64::from(written) % (model.revision() + 2));
+                    taken = model.revision();
+                    store.written_up_to(i64::from(written) % (taken + 2), deleted);
                 }
                 Op::Reopen if held.is_empty() => {
                     disk.take(&mut store, 0);
+                    disk.delete();
+                    taken = model.revision();
+                    deleted = 0;
                     store = Store::open(disk.clone(), store.revision(), store.compacted()).unwrap();
                 }
                 Op::Reopen => {}
@@ -298,13 +326,20 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(store.bytes(), lazy.bytes());
         }
         for (scan, hash) in held {
             prop_assert_eq!(scan.hash().unwrap(), hash);
         }
+        // What is not forgotten yet makes no difference.
         compare(&store, &model);
         compare(&lazy, &model);
+        for store in [&mut store, &mut lazy] {
+            while store.is_forgetting() {
+                store.forget(3);
+            }
+        }
+        prop_assert_eq!(store.bytes(), lazy.bytes());
+        compare(&store, &model);
         for revision in model.compacted.max(1)..=model.revision() {
             prop_assert_eq!(store.hash(revision).unwrap(), lazy.hash(revision).unwrap());
         }
@@ -319,7 +354,7 @@ fn a_scan_goes_on_where_it_broke_off() {
         run(&mut store, &[Write::Put(n, n), Write::Put(n + 1, n)], true);
         if n == 9 {
             disk.take(&mut store, 0);
-            store.written_up_to(8);
+            store.written_up_to(8, 0);
         }
     }
     let scan = store.scan(0).unwrap();

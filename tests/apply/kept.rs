@@ -79,7 +79,7 @@ fn write(state: &mut State, sled: &Sled) {
     let applied = applied.map_or(0, |it| it.index);
     let last = records.last().map_or(0, |it| it.revision.main);
     sled.write(&Batch { puts: records, removes: removed, meta: metas, applied }).unwrap();
-    state.kv.written_up_to(last);
+    state.kv.written_up_to(last, 0);
 }
 
 #[test]

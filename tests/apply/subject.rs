@@ -149,7 +149,7 @@ impl Subject {
         }
         drop(metas);
         if let Some(last) = last {
-            self.state.kv.written_up_to(last);
+            self.state.kv.written_up_to(last, 0);
         }
     }
 

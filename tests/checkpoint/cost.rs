@@ -63,7 +63,7 @@ async fn cost_of_100_000_keys_of_256_bytes() {
             let removes = store.sweep(1000);
             let meta = vec![(Bytes::from("state"), Some(Bytes::from(index.to_string())))];
             writer.send(Batch { puts, removes, meta, applied: index }).unwrap();
-            store.written_up_to(writer.written().revision);
+            store.written_up_to(writer.written().revision, writer.written().removed);
             // No faster than a cluster could agree on them.
             tokio::time::sleep(Duration::from_millis(4)).await;
             if n % 5000 == 4999 {
@@ -76,7 +76,7 @@ async fn cost_of_100_000_keys_of_256_bytes() {
     }
     let applied = Clock.monotonic().since(began);
     writer.flush().await.unwrap();
-    store.written_up_to(writer.written().revision);
+    store.written_up_to(writer.written().revision, writer.written().removed);
     println!(
         "{} puts of {KEYS} keys: applied in {applied:?}, durable after {:?}; slowest read beside it {slowest:?}",
         KEYS * rounds,
@@ -115,6 +115,7 @@ async fn cost_of_100_000_keys_of_256_bytes() {
     drop(all);
     let began = Clock.monotonic();
     store.compact(revision).unwrap();
+    store.forget(usize::MAX);
     println!("compacted in {:?}", Clock.monotonic().since(began));
     let began = Clock.monotonic();
     let mut swept = 0;
@@ -179,7 +180,7 @@ fn cost_of_the_index_per_key() {
             txn.commit();
             if n % 1000 == 999 {
                 store.take_new();
-                store.written_up_to(store.revision());
+                store.written_up_to(store.revision(), 0);
             }
         }
         let bytes = (resident() - before) / KEYS;

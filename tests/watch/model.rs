@@ -215,7 +215,7 @@ impl World {
                 self.records.0.lock().extend(
                     self.store.take_new().into_iter().map(|record| (record.revision, record)),
                 );
-                self.store.written_up_to(i64::MAX);
+                self.store.written_up_to(i64::MAX, 0);
                 for gone in self.store.sweep(usize::MAX) {
                     self.records.0.lock().remove(&gone);
                 }

@@ -42,6 +42,10 @@ use crate::proto::etcdserverpb::{
     LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
 };
 
+/// Of so many keys what a compaction has given up is forgotten in one go (`Store::forget`), which
+/// takes less than a millisecond.
+pub const AT_ONCE: usize = if cfg!(feature = "simulation") { 4 } else { 4096 };
+
 /// What applying an operation gave. Headers hold the revision; who answers fills in the rest.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {

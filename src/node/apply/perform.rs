@@ -4,8 +4,8 @@
 
 use super::leases::{Leases, MAX_TTL};
 use super::{
-    Applied, Command, Failure, Halt, LeaseChange, Operation, Position, Response, State, header,
-    quota, txn, write,
+    AT_ONCE, Applied, Command, Failure, Halt, LeaseChange, Operation, Position, Response, State,
+    header, quota, txn, write,
 };
 use crate::node::fault::Fault;
 use crate::node::mvcc::{Change, KeyRange, Txn};
@@ -125,6 +125,7 @@ impl State {
 
     fn compact(&mut self, revision: i64) -> Result<CompactionResponse, Failure> {
         self.kv.compact(revision)?;
+        self.kv.forget(AT_ONCE);
         Ok(CompactionResponse { header: header(self.kv.revision()) })
     }
 

@@ -37,13 +37,15 @@ impl Default for Limits {
     }
 }
 
-/// How far it is in the log and in the history; both count what is in the batches, no more.
+/// How far it is in the log and in the history; all count what is in the batches, no more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reached {
     /// The log index: [`Batch::applied`].
     pub applied: u64,
     /// The revision of the last record.
     pub revision: i64,
+    /// Records that were removed, since the writer started.
+    pub removed: u64,
 }
 
 /// How far the checkpoint is.
@@ -92,7 +94,8 @@ impl Writer {
     ///
     /// [`StoreError`] if that cannot be read, or no thread be had.
     pub fn start(checkpoint: Arc<dyn Checkpoint>, limits: Limits) -> Result<Writer, StoreError> {
-        let at = Reached { applied: checkpoint.applied()?, revision: checkpoint.last()?.main };
+        let (applied, revision) = (checkpoint.applied()?, checkpoint.last()?.main);
+        let at = Reached { applied, revision, removed: 0 };
         // What was read when it was opened is on the disk; what is flushed twice does no harm.
         checkpoint.flush()?;
         let start = Positions { written: at, durable: at, failed: None };
@@ -302,6 +305,7 @@ impl Work {
         self.say.send_modify(|it| {
             it.written.applied = batch.applied;
             it.written.revision = last.unwrap_or(it.written.revision);
+            it.written.removed += batch.removes.len() as u64;
         });
         Ok(())
     }

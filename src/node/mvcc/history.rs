@@ -189,7 +189,7 @@ mod tests {
             txn.commit();
             if n == 1500 {
                 *records.0.lock() = store.take_new();
-                store.written_up_to(1200);
+                store.written_up_to(1200, 0);
             }
         }
         store.compact(700).unwrap();

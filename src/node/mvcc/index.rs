@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::Bound;
 
 use super::range::KeyRange;
 use super::revision::Revision;
@@ -71,6 +72,18 @@ impl Marks {
         let end = self.as_slice().partition_point(|it| it.main <= main);
         end.checked_sub(1)
     }
+
+    /// Those that are left of it once history is given up to a revision.
+    ///
+    /// Of the time up to there, the newest change, if the key is there after it. A deletion at that
+    /// very revision stays, too: who watches from there on is told of it (etcd's
+    /// `mvcc/key_index.go`).
+    fn kept(&self, compacted: i64) -> &[Packed] {
+        let marks = self.as_slice();
+        let Some(newest) = self.last_until(compacted) else { return marks };
+        let is_kept = !marks[newest].is_delete() || marks[newest].main == compacted;
+        &marks[if is_kept { newest } else { newest + 1 }..]
+    }
 }
 
 /// What the next write of a key goes on from.
@@ -89,9 +102,24 @@ struct History {
 }
 
 /// All keys.
+///
+/// What a compaction gives up is gone for every reader at once, and forgotten key by key after it
+/// ([`Index::forget`]): to look at millions of keys takes longer than a write may wait.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     keys: BTreeMap<Box<[u8]>, History>,
+    /// History is given up to here.
+    compacted: i64,
+    forgetting: Option<Forgetting>,
+}
+
+/// A walk over all keys that forgets what is given up.
+#[derive(Debug)]
+struct Forgetting {
+    /// What was given up when it began.
+    until: i64,
+    /// The last key it was at; `None` before the first.
+    after: Option<Box<[u8]>>,
 }
 
 impl Index {
@@ -136,8 +164,12 @@ impl Index {
         })
     }
 
-    /// Where a key last changed before this transaction, if it was there then.
+    /// Where a key last changed before this transaction, if it was there then and that is not given
+    /// up, as all is that was before a change at the compacted revision.
     pub(super) fn before(&self, key: &[u8], main: i64) -> Option<Revision> {
+        if main <= self.compacted {
+            return None;
+        }
         let marks = &self.keys.get(key)?.marks;
         let mark = marks.as_slice()[marks.last_until(main - 1)?];
         (!mark.is_delete()).then(|| mark.at())
@@ -145,7 +177,7 @@ impl Index {
 
     /// Whether a key has a change at just this place.
     pub(super) fn has(&self, key: &[u8], at: Revision) -> bool {
-        let marks = self.keys.get(key).map(|it| it.marks.as_slice());
+        let marks = self.keys.get(key).map(|it| it.marks.kept(self.compacted));
         marks.is_some_and(|it| it.binary_search_by_key(&at, |it| it.at()).is_ok())
     }
 
@@ -167,7 +199,7 @@ impl Index {
         let keys = range.bounds().map(|bounds| self.keys.range::<[u8], _>(bounds));
         let mut found = Vec::new();
         for (_, history) in keys.into_iter().flatten() {
-            let marks = history.marks.as_slice();
+            let marks = history.marks.kept(self.compacted);
             let begin = marks.partition_point(|it| it.main < from);
             let due = marks[begin..].iter().take_while(|it| it.main <= to);
             found.extend(due.map(|it| it.at()));
@@ -180,43 +212,59 @@ impl Index {
         found
     }
 
-    /// Every place up to a revision, in order.
-    pub(super) fn places_until(&self, main: i64) -> Vec<Revision> {
-        let until = |history: &History| {
-            let marks = history.marks.as_slice();
-            marks[..marks.partition_point(|it| it.main <= main)].to_vec()
+    /// Every place of the time that is given up that still counts, in order.
+    pub(super) fn kept(&self) -> Vec<Revision> {
+        let kept = |history: &History| {
+            let marks = history.marks.kept(self.compacted);
+            marks[..marks.partition_point(|it| it.main <= self.compacted)].to_vec()
         };
-        let mut places: Vec<_> = self.keys.values().flat_map(until).map(Packed::at).collect();
+        let mut places: Vec<_> = self.keys.values().flat_map(kept).map(Packed::at).collect();
         places.sort_unstable();
         places
     }
 
-    /// Forgets what a compaction gives up and hands it over, with the bytes it counted for.
-    ///
-    /// Of the time up to its revision a compaction keeps, of each key, the newest change, if the
-    /// key is there after it. A deletion at that very revision stays, too: who watches from there
-    /// on is told of it (etcd's `mvcc/key_index.go`).
-    pub(super) fn compact(&mut self, main: i64) -> (Vec<Revision>, u64) {
-        let mut forgotten = Vec::new();
-        let mut bytes = 0;
-        self.keys.retain(|_, history| {
-            let Some(newest) = history.marks.last_until(main) else { return true };
-            let marks = history.marks.as_slice();
-            let keep = !marks[newest].is_delete() || marks[newest].main == main;
-            let first = if keep { newest } else { newest + 1 };
-            for mark in &marks[..first] {
-                forgotten.push(mark.at());
-                bytes += u64::from(mark.size);
+    /// Gives up history to a revision.
+    pub(super) fn compact(&mut self, until: i64) {
+        self.compacted = until;
+        self.forgetting.get_or_insert(Forgetting { until, after: None });
+    }
+
+    /// Whether there may be something that is given up and not forgotten.
+    pub(super) fn is_forgetting(&self) -> bool {
+        self.forgetting.is_some()
+    }
+
+    /// Forgets of so many keys what is given up, and shows it with the bytes that it counted for.
+    pub(super) fn forget(&mut self, keys: usize, mut see: impl FnMut(Revision, u64)) {
+        let Some(Forgetting { until, after }) = self.forgetting.take() else { return };
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut empty, mut last, mut count) = (Vec::new(), None, 0);
+        for (key, history) in self.keys.range_mut::<[u8], _>((from, Bound::Unbounded)).take(keys) {
+            count += 1;
+            last = Some(key);
+            let kept = history.marks.kept(self.compacted);
+            let all = history.marks.as_slice();
+            let given_up = &all[..all.len() - kept.len()];
+            if given_up.is_empty() {
+                continue;
             }
-            match &marks[first..] {
-                [] => return false,
+            for it in given_up {
+                see(it.at(), u64::from(it.size));
+            }
+            match kept {
+                [] => empty.push(key.clone()),
                 [one] => history.marks = Marks::One(*one),
-                rest if first > 0 => history.marks = Marks::Many(rest.to_vec()),
-                _ => {}
+                rest => history.marks = Marks::Many(rest.to_vec()),
             }
-            true
-        });
-        forgotten.sort_unstable();
-        (forgotten, bytes)
+        }
+        self.forgetting = match last {
+            Some(last) if count == keys => Some(Forgetting { until, after: Some(last.clone()) }),
+            // What was given up meanwhile was not, where it had been before.
+            _ => (until < self.compacted)
+                .then_some(Forgetting { until: self.compacted, after: None }),
+        };
+        for key in empty {
+            self.keys.remove(&key);
+        }
     }
 }

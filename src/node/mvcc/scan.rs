@@ -12,11 +12,26 @@ pub struct Scan {
     pub(super) records: Arc<dyn Records>,
     /// Those that were in memory.
     pub(super) tail: Vec<Record>,
-    /// Which records of the compacted time still count; sorted.
-    pub(super) kept: Vec<Revision>,
+    /// Which records of the compacted time still count.
+    pub(super) counts: Counts,
     pub(super) revision: i64,
     pub(super) compacted: i64,
     pub(super) _hold: Arc<()>,
+}
+
+/// Some records of those that are there; sorted.
+pub(super) enum Counts {
+    These(Vec<Revision>),
+    AllBut(Vec<Revision>),
+}
+
+impl Counts {
+    fn has(&self, at: Revision) -> bool {
+        match self {
+            Counts::These(these) => these.binary_search(&at).is_ok(),
+            Counts::AllBut(others) => others.binary_search(&at).is_err(),
+        }
+    }
 }
 
 /// A hash of the store.
@@ -51,8 +66,7 @@ impl Scan {
         from: Revision,
         see: &mut dyn FnMut(Seen<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let counts =
-            |at: Revision| at.main > self.compacted || self.kept.binary_search(&at).is_ok();
+        let counts = |at: Revision| at.main > self.compacted || self.counts.has(at);
         let first_in_memory = self.tail.first().map(|it| it.revision);
         let mut goes_on = ControlFlow::Continue(());
         self.records.scan(from, self.revision, &mut |record| {

@@ -1,6 +1,6 @@
 //! The store itself: what is in memory, and how it is read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::error::{ReadError, StoreError};
 use super::index::{Index, Life, Mark};
 use super::range::KeyRange;
 use super::revision::{Record, Revision, Seen};
-use super::scan::{Hashed, Scan};
+use super::scan::{Counts, Hashed, Scan};
 use super::txn::Txn;
 use crate::proto::mvccpb::KeyValue;
 
@@ -66,7 +66,10 @@ pub struct Store {
     compacted: i64,
     pub(super) bytes: u64,
     /// Records that nothing leads to any more, to be deleted where they are kept.
-    gone: VecDeque<Revision>,
+    gone: BTreeSet<Revision>,
+    /// Those that were handed out for that and may still be there; after how many others.
+    leaving: VecDeque<Revision>,
+    left: u64,
     /// Held by every scan: nothing is deleted under it.
     hold: Arc<()>,
 }
@@ -82,7 +85,9 @@ impl Store {
             revision: 1,
             compacted: 0,
             bytes: 0,
-            gone: VecDeque::new(),
+            gone: BTreeSet::new(),
+            leaving: VecDeque::new(),
+            left: 0,
             hold: Arc::new(()),
         }
     }
@@ -130,7 +135,11 @@ impl Store {
         }
         store.revision = revision;
         store.taken = Revision { main: revision, sub: i64::MAX };
-        store.forget_until(compacted);
+        store.index.compact(compacted);
+        store.compacted = compacted;
+        while store.is_forgetting() {
+            store.forget(usize::MAX);
+        }
         Ok(store)
     }
 
@@ -144,7 +153,8 @@ impl Store {
         self.compacted
     }
 
-    /// Bytes of every record that something leads to: the same on every member.
+    /// Bytes of every record that something leads to: the same on every member, once what was
+    /// compacted is forgotten.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -233,7 +243,8 @@ impl Store {
         place.map(|at| Ok(self.record(at)?.kv)).transpose()
     }
 
-    /// Gives up history up to a revision, at which and after which all can still be read.
+    /// Gives up history up to a revision, at which and after which all can still be read. What takes
+    /// longer the more keys there are is left to [`Store::forget`].
     ///
     /// # Errors
     ///
@@ -245,26 +256,42 @@ impl Store {
         if revision > self.revision {
             return Err(ReadError::Future);
         }
-        self.forget_until(revision);
+        self.index.compact(revision);
+        self.compacted = revision;
         Ok(())
     }
 
-    fn forget_until(&mut self, revision: i64) {
-        let (forgotten, bytes) = self.index.compact(revision);
-        self.gone.extend(forgotten);
-        self.bytes = self.bytes.saturating_sub(bytes);
-        self.compacted = revision;
+    /// Whether there is more to [`Store::forget`].
+    pub fn is_forgetting(&self) -> bool {
+        self.index.is_forgetting()
+    }
+
+    /// Forgets of so many keys what compaction has given up. It makes no difference to a reader; that
+    /// it is done in parts lets others in between.
+    pub fn forget(&mut self, keys: usize) {
+        let Store { index, gone, bytes, .. } = self;
+        index.forget(keys, |at, size| {
+            gone.insert(at);
+            *bytes = bytes.saturating_sub(size);
+        });
     }
 
     /// Some of the records that a compaction made unreachable, to be deleted where they are kept;
-    /// each is told once. None while a [`Scan`] may still want them, and none that was not taken
-    /// for writing yet.
+    /// each is told once. None while a [`Scan`] may still want them or not all are known, as those
+    /// that stand together go cheapest together, and none that was not taken for writing yet.
     pub fn sweep(&mut self, limit: usize) -> Vec<Revision> {
-        if Arc::strong_count(&self.hold) > 1 {
+        if Arc::strong_count(&self.hold) > 1 || self.is_forgetting() {
             return Vec::new();
         }
-        let written = self.gone.iter().take(limit).take_while(|at| **at <= self.taken).count();
-        self.gone.drain(..written).collect()
+        let mut swept = Vec::new();
+        while swept.len() < limit
+            && let Some(at) = self.gone.first().filter(|at| **at <= self.taken).copied()
+        {
+            self.gone.remove(&at);
+            swept.push(at);
+        }
+        self.leaving.extend(&swept);
+        swept
     }
 
     /// The records that came since the last call, oldest first, to be written.
@@ -277,14 +304,21 @@ impl Store {
         new
     }
 
-    /// Says that all records up to a revision can be had from [`Records`] now.
-    pub fn written_up_to(&mut self, main: i64) {
+    /// Says that all records up to a revision can be had from [`Records`] now, and that of all that
+    /// [`Store::sweep`] ever gave so many, of revisions up to there, cannot be had any more.
+    pub fn written_up_to(&mut self, main: i64, removed: u64) {
         let main = main.min(self.taken.main);
         let end = self.tail.partition_point(|it| it.revision.main <= main);
         self.tail.drain(..end);
+        while self.left < removed && self.leaving.pop_front().is_some() {
+            self.left += 1;
+        }
+        // What a burst took is given back.
         if self.tail.is_empty() {
-            // What a burst took is given back.
             self.tail.shrink_to(1024);
+        }
+        if self.leaving.is_empty() {
+            self.leaving.shrink_to(1024);
         }
     }
 
@@ -315,11 +349,22 @@ impl Store {
         Ok(Scan {
             records: Arc::clone(&self.records),
             tail: self.tail.range(..end).cloned().collect(),
-            kept: self.index.places_until(self.compacted.min(at)),
+            counts: self.counts(),
             revision: at,
             compacted: self.compacted,
             _hold: Arc::clone(&self.hold),
         })
+    }
+
+    /// Which records of the compacted time count. What does not is less than what does, but it is
+    /// not known before all of it is forgotten.
+    fn counts(&self) -> Counts {
+        if self.is_forgetting() {
+            return Counts::These(self.index.kept());
+        }
+        let mut not: Vec<_> = self.gone.iter().chain(&self.leaving).copied().collect();
+        not.sort_unstable();
+        Counts::AllBut(not)
     }
 
     pub(super) fn records(&self) -> &dyn Records {

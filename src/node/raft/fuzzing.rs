@@ -110,7 +110,7 @@ impl Taken {
             applied: at.index,
         };
         store.write(&batch).ok()?;
-        state.kv.written_up_to(state.revision());
+        state.kv.written_up_to(state.revision(), 0);
         let id = log_id(at.term, at.index);
         let membership = StoredMembership::new(Some(id), Membership::default());
         Some(Taken { id, vote: Vote::new_committed(at.term, 1), membership, state, store })

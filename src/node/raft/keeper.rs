@@ -25,8 +25,8 @@ use super::end::End;
 use super::shared::Shared;
 use super::store::Durable;
 use super::types::{LogId, Raft, StoredMembership};
-use crate::node::apply::Progress;
-use crate::node::checkpoint::{Batch, Checkpoint, Full, Limits, Positions, Writer};
+use crate::node::apply::{AT_ONCE, Progress};
+use crate::node::checkpoint::{Batch, Checkpoint, Full, Limits, Positions, Reached, Writer};
 use crate::node::ground::{self, Fault};
 use crate::node::mvcc::StoreError;
 
@@ -37,6 +37,9 @@ pub(super) const MEMBERSHIP: &[u8] = b"raft/membership";
 const PAUSE: Duration = Duration::from_millis(20);
 /// Records that one look takes away at most.
 const SWEEP: usize = 2000;
+/// Parts of what was compacted that are forgotten between two looks; a member reads and writes
+/// between any two of them.
+const FORGET: usize = 8;
 /// Bytes that were applied and are not with the writer yet; beyond it, applying waits.
 const AHEAD: usize = 64 << 20;
 /// Applied bytes between two marks of how long the log is.
@@ -218,6 +221,7 @@ impl Keeper {
         loop {
             let mut positions = {
                 let _gate = self.gate.lock().await;
+                self.forget();
                 self.look();
                 self.send().await?;
                 let mut positions = self.kept.lock().positions.clone();
@@ -239,6 +243,16 @@ impl Keeper {
         }
     }
 
+    /// Goes on with what a compaction has given up.
+    fn forget(&self) {
+        for _ in 0..FORGET {
+            if !self.shared.replicated.read().state.kv.is_forgetting() {
+                return;
+            }
+            self.shared.replicated.write().state.kv.forget(AT_ONCE);
+        }
+    }
+
     /// Takes from the state what is new.
     fn look(&self) {
         let mut replicated = self.shared.replicated.write();
@@ -251,13 +265,13 @@ impl Keeper {
             return;
         }
         let Progress { records, removed, mut metas, applied: _ } = replicated.state.progress(SWEEP);
-        kept.is_swept = removed.len() < SWEEP;
+        kept.is_swept = removed.len() < SWEEP && !replicated.state.kv.is_forgetting();
         kept.looks += 1;
-        if !is_new && removed.is_empty() {
-            return;
-        }
         if !kept.is_swept {
             self.nudge();
+        }
+        if !is_new && removed.is_empty() {
+            return;
         }
         let is_membership_new = std::mem::take(&mut replicated.is_membership_new)
             && !ground::has(Fault::MembershipNotKept);
@@ -309,7 +323,8 @@ impl Keeper {
         if let Some(error) = failed {
             return Err(error);
         }
-        self.shared.replicated.write().state.kv.written_up_to(written.revision);
+        let Reached { revision, removed, .. } = written;
+        self.shared.replicated.write().state.kv.written_up_to(revision, removed);
         let mut kept = self.kept.lock();
         while let Some(stand) = kept.sent.pop_front_if(|it| it.id.index <= durable.applied) {
             kept.durable = Some(stand);
@@ -341,6 +356,7 @@ impl Keeper {
     /// Writes and flushes what the log has on the disk.
     pub(super) async fn flush(&self, trim: bool) -> Result<(), StoreError> {
         let _gate = self.gate.lock().await;
+        self.forget();
         self.look();
         self.send().await?;
         let writer = Arc::clone(&self.kept.lock().writer);
