@@ -14,6 +14,8 @@ mod support;
 mod crashes;
 #[path = "scenarios/disks.rs"]
 mod disks;
+#[path = "scenarios/full_disks.rs"]
+mod full_disks;
 #[path = "scenarios/howto.rs"]
 mod howto;
 #[path = "scenarios/logs.rs"]

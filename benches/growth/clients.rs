@@ -21,17 +21,15 @@ pub(crate) const WATCHERS: &[Line] = &[
 ];
 
 pub(crate) const CONNECTIONS: &[Line] = &[
-    line("spread-get", "linearizable get, 1,000 clients", "/s", Each),
+    line("spread-get", "linearizable get, a client each", "/s", Each),
     line("spread-get-p99", "  p99", "ms", Whole),
     line("spread-memory", "  most RSS, largest member", "MiB", Whole),
-    line("spread-put", "put 256 B, 1,000 clients", "/s", Each),
+    line("spread-put", "put 256 B, a client each", "/s", Each),
     line("spread-put-p99", "  p99", "ms", Whole),
 ];
 
 /// Watchers that share a connection; each has a stream of its own on it.
 const SHARING: u64 = 1000;
-/// The clients of `connections`, at every size.
-const CLIENTS: u64 = 1000;
 /// Keys that they read.
 const KEYS: &str = "10000";
 
@@ -58,27 +56,26 @@ pub(crate) fn watchers(engine: &Engine, settings: &Settings, count: u64) -> Vec<
     one.into_iter().chain(own).collect()
 }
 
-/// 1,000 clients, on so many connections.
+/// So many clients, each on a connection of its own.
 pub(crate) fn connections(engine: &Engine, settings: &Settings, count: u64) -> Vec<Figure> {
-    let connections = count.min(CLIENTS);
     let cluster = settings.cluster(engine);
     let fill = ["put", "--sequential", "--clients", "100", "--total", KEYS, "--key-space", KEYS];
     load(&leader_url(&cluster), &fill);
-    let (clients, spread) = (CLIENTS.to_string(), connections.to_string());
+    let clients = count.to_string();
     let run = |what| {
         let mut all = vec![what, "--key-space", KEYS];
-        all.extend(["--clients", &clients, "--connections", &spread]);
+        all.extend(["--clients", &clients, "--connections", &clients]);
         watched(&cluster, settings, &all)
     };
     // Reads first: they leave no data behind, so memory is what the connections take.
     let (get, most) = run("range");
     let (put, _) = run("put");
     vec![
-        figure("spread-get", number(&get, "/opsPerSecond"), connections),
-        figure("spread-get-p99", number(&get, "/latencyMs/p99"), connections),
-        figure("spread-memory", most, connections),
-        figure("spread-put", number(&put, "/opsPerSecond"), connections),
-        figure("spread-put-p99", number(&put, "/latencyMs/p99"), connections),
+        figure("spread-get", number(&get, "/opsPerSecond"), count),
+        figure("spread-get-p99", number(&get, "/latencyMs/p99"), count),
+        figure("spread-memory", most, count),
+        figure("spread-put", number(&put, "/opsPerSecond"), count),
+        figure("spread-put-p99", number(&put, "/latencyMs/p99"), count),
     ]
 }
 

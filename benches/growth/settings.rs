@@ -35,7 +35,7 @@ impl Settings {
             mib: sizes("QUORATE_GROWTH_MIB", "128,1024"),
             watchers: sizes("QUORATE_GROWTH_WATCHERS", "1000,10000"),
             leases: sizes("QUORATE_GROWTH_LEASES", "1000,10000"),
-            connections: sizes("QUORATE_GROWTH_CONNECTIONS", "1,1000"),
+            connections: sizes("QUORATE_GROWTH_CONNECTIONS", "100,1000"),
             members: variable("QUORATE_GROWTH_MEMBERS", 3),
             seconds: variable("QUORATE_GROWTH_SECONDS", 5),
             repeats: variable("QUORATE_GROWTH_REPEATS", 1),

@@ -217,13 +217,17 @@ impl Pods {
         if let Some(refusal) = self.intend(wanted, seen, step, record).await? {
             return Ok(refusal);
         }
+        // A pod that is refused, by a quota or a webhook, does not keep the others waiting.
+        let mut refused = None;
         for node in nodes {
             self.drafts.remove(node);
             let config = self.founding_config(wanted, &founding, node);
             let start = StartAs { founding: Some(founding.id), ..StartAs::default() };
-            self.create(node, config, start, false).await?;
+            if let Err(error) = self.create(node, config, start, false).await {
+                refused.get_or_insert(error);
+            }
         }
-        Ok(Outcome::Done)
+        refused.map_or(Ok(Outcome::Done), Err)
     }
 
     /// Why a founding could take somebody's data for none; `None` if nothing speaks against it.
@@ -293,6 +297,7 @@ impl Pods {
             return Ok(refusal);
         }
         let mut outcome = not_now("the kubelet starts these again");
+        let mut refused = None;
         for StartNode { node, member, replaces } in nodes {
             self.drafts.remove(node);
             let founding = self.status().founding.clone();
@@ -313,11 +318,15 @@ impl Pods {
                 let founding = founding.map(|f| f.id);
                 (config, StartAs { founding, member: Some(*member), replaces })
             };
-            if self.create(node, config, start, seen.members.known().is_some()).await? {
-                outcome = Outcome::Done;
+            match self.create(node, config, start, seen.members.known().is_some()).await {
+                Ok(true) => outcome = Outcome::Done,
+                Ok(false) => {}
+                Err(error) => {
+                    refused.get_or_insert(error);
+                }
             }
         }
-        Ok(outcome)
+        refused.map_or(Ok(outcome), Err)
     }
 
     /// The member whose data was last seen on a node's volume, if it is another one.
