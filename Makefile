@@ -18,14 +18,15 @@ SCENARIOS := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(f
 # `durability` runs clusters at full load, so one at a time; its long rounds are in `make torture`,
 # and so are those of `torture`, which breaks a cluster under `up`.
 # `e2e` needs a Kubernetes.
-# The planner's walk is long, and needs nothing that does I/O: built on its own, and optimised.
-# The nodes of `node_start` wait for each other most of the time.
-OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability torture e2e simulation node_start,$t),,--test $t)))
-PLANNER   := --release --locked --no-default-features --test plan_model --test plan_stories
-# The node on a simulated ground (src/node/ground/). tokio wakes in an order that it draws; only so
-# can that be seeded.
-SIMULATION := --profile simulation --locked --no-default-features --features simulation --test simulation
+# The tests of `node_start` and `checkpoint` wait for each other and for the disk most of the
+# time, so more of these than there are cores.
+WAITING   := node_start checkpoint
+OTHERS    := $(strip $(foreach t,$(sort $(notdir $(basename $(every)))),$(if $(filter scenarios% plan_model plan_stories durability torture e2e simulation $(WAITING),$t),,--test $t)))
+# The node on a simulated ground (src/node/ground/), and the planner's walk, which is long: both
+# optimised, and built as one. tokio wakes in an order that it draws; only so can that be seeded.
+OPTIMISED := --profile simulation --locked --no-default-features --features simulation
 simulated   = RUSTFLAGS="--cfg tokio_unstable"
+walk        = $(simulated) cargo test $(OPTIMISED) --test plan_model --test plan_stories
 SCENARIO_THREADS ?= 4
 ROUNDS ?= 25
 REPEATS ?= 5
@@ -58,13 +59,13 @@ lint: prepare ## Formatting, lints, docs, the pure modules on their own, and whe
 
 test: prepare ## Every test but the scenarios
 	cargo test --locked --lib --bins $(OTHERS)
-	cargo test --locked --test node_start -- --test-threads=$(SCENARIO_THREADS)
+	cargo test --locked $(WAITING:%=--test %) -- --test-threads=$(SCENARIO_THREADS)
 	cargo test --locked --test durability --test torture -- --test-threads=1
-	cargo test $(PLANNER) -- --nocapture
+	$(walk) -- --nocapture
 	cargo test --locked --doc
 
 simulate: prepare ## Clusters in one thread, with every fault and one seed: SEEDS=n of them, or SEED=n alone
-	$(simulated) cargo test $(SIMULATION) -- --nocapture --test-threads=1 $(ARGS)
+	$(simulated) cargo test $(OPTIMISED) --test simulation -- --nocapture --test-threads=1 $(ARGS)
 
 scenarios: prepare ## Real clusters on this machine that get broken, on our engine and on an upstream etcd
 	cargo test --locked $(SCENARIOS) -- --test-threads=$(SCENARIO_THREADS) $(ARGS)
@@ -95,7 +96,7 @@ bench: prepare ## The benchmarks
 	cargo bench --locked $(ARGS)
 
 torture: prepare ## ROUNDS=25 rounds of faults under `up`, nodes without power, the deep walk, scenarios
-	QUORATE_WALK=deep cargo test $(PLANNER) -- --nocapture
+	QUORATE_WALK=deep $(walk) -- --nocapture
 	cargo test --locked --test log -- --ignored --nocapture torture
 	cargo test --locked --test durability -- --include-ignored --nocapture --test-threads=1
 	QUORATE_ROUNDS=$(ROUNDS) cargo test --locked --test torture -- --include-ignored --nocapture --test-threads=1

@@ -53,11 +53,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(wanted) => local.observe(&wanted).await.ok(),
             Err(_) => None,
         };
-        for node in up::stop_order(&home, seen.as_ref())? {
-            local.stop_node(&node).await?;
-            println!("{node} has stopped");
-        }
-        anyhow::Ok(())
+        let nodes = up::stop_order(&home, seen.as_ref())?;
+        up::stop_all(&local, &nodes, false, &mut |what| println!("{what}")).await
     })?;
     if args.delete_data {
         std::fs::remove_dir_all(home.dir())

@@ -264,20 +264,10 @@ impl Up {
         self.screen
             .event("stopping the members; their data stays (once more to stop them at once)");
         let nodes = stop_order(&self.home, seen)?;
-        let orderly = async {
-            for node in &nodes {
-                self.local.stop_node(node).await?;
-                self.screen.event(&format!("{node} has stopped"));
-            }
-            anyhow::Ok(())
-        };
+        let mut tell = |what: &str| self.screen.event(what);
         tokio::select! {
-            result = orderly => result?,
-            () = self.stop.signal() => {
-                for node in &nodes {
-                    self.local.kill_node(node).await?;
-                }
-            }
+            result = stop_all(&self.local, &nodes, false, &mut tell) => result?,
+            () = self.stop.signal() => stop_all(&self.local, &nodes, true, &mut |_| ()).await?,
         }
         self.screen.close(&format!(
             "stopped; `quorate up` with the same home starts them again ({})",
@@ -293,6 +283,27 @@ async fn one_turn(local: &mut Local, wanted: &Wanted) -> Result<Turn, LocalError
     let turn = turn(local, wanted).await?;
     local.remember(Some(&turn.seen))?;
     Ok(turn)
+}
+
+/// Stops nodes, one after the other. One that does not stop, or of which nothing can be known, keeps
+/// no other running, and is named in the end.
+pub(super) async fn stop_all(
+    local: &Local,
+    nodes: &[NodeName],
+    by_force: bool,
+    tell: &mut impl FnMut(&str),
+) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for node in nodes {
+        let stopped =
+            if by_force { local.kill_node(node).await } else { local.stop_node(node).await };
+        match stopped {
+            Ok(()) => tell(&format!("{node} has stopped")),
+            Err(error) => failed.push(format!("{node}: {error}")),
+        }
+    }
+    anyhow::ensure!(failed.is_empty(), "not stopped: {}", failed.join("; "));
+    Ok(())
 }
 
 /// Every node of the home, the leader last: it need not hand its office to one that goes next.

@@ -85,14 +85,21 @@ pub async fn members(peer_url: &str, timeout: Duration) -> Result<PeerMembers, C
     let call = Call::new("members by the peer port", under(peer_url, "members"));
     let answer = call.run(timeout).await?;
     let members: Vec<WireMember> = call.json(&answer)?;
-    let cluster = answer
-        .headers
-        .get("x-etcd-cluster-id")
-        .and_then(|it| it.to_str().ok()?.parse::<ClusterId>().ok())
-        .ok_or_else(|| call.bad("the answer names no cluster"))?;
+    let cluster = call.cluster(&answer)?;
     let mut members: Vec<_> = members.into_iter().map(Member::from).collect();
     members.sort_unstable_by_key(|it| it.id);
     Ok(PeerMembers { cluster, members })
+}
+
+/// The cluster that answers at a peer URL. An upstream etcd that was started again before it had ever
+/// heard from a quorum knows that much, and no list: its `/members` is `null`.
+///
+/// # Errors
+///
+/// As [`members`].
+pub async fn cluster(peer_url: &str, timeout: Duration) -> Result<ClusterId, ClientError> {
+    let call = Call::new("members by the peer port", under(peer_url, "members"));
+    call.cluster(&call.run(timeout).await?)
 }
 
 /// Reads `/version` of a member's peer URL.
@@ -220,6 +227,14 @@ impl Call {
             answer = &mut answer => answer,
             _ = connection => answer.await,
         }
+    }
+
+    /// Which cluster an answer is of.
+    fn cluster(&self, answer: &HttpAnswer) -> Result<ClusterId, ClientError> {
+        let named = answer.headers.get("x-etcd-cluster-id").filter(|_| answer.status == 200);
+        named
+            .and_then(|it| it.to_str().ok()?.parse().ok())
+            .ok_or_else(|| self.bad("the answer names no cluster"))
     }
 
     fn json<T: DeserializeOwned>(&self, answer: &HttpAnswer) -> Result<T, ClientError> {

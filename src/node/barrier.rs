@@ -177,13 +177,13 @@ async fn ask(founders: &Founders, url: &str) -> Result<Heard, Refused> {
             ),
         });
     }
-    match peer::members(url, LIMIT).await {
-        Ok(members) if members.cluster == founders.cluster => Ok(Heard::Engine),
-        Ok(members) => Err(Refused {
+    match peer::cluster(url, LIMIT).await {
+        Ok(cluster) if cluster == founders.cluster => Ok(Heard::Engine),
+        Ok(cluster) => Err(Refused {
             kind: ExitKind::ClusterIdMismatch,
             detail: format!(
-                "{url} belongs to cluster {}, this node would found {}",
-                members.cluster, founders.cluster
+                "{url} belongs to cluster {cluster}, this node would found {}",
+                founders.cluster
             ),
         }),
         // An engine that is only just starting.

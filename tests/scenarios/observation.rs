@@ -91,6 +91,19 @@ fn a_running_members_lost_settings_cost_a_restart_and_no_member() {
 }
 
 #[test]
+fn what_cannot_be_looked_at_keeps_no_member_running() {
+    let cluster = Cluster::ready(3);
+    let odd = cluster.home.node("odd");
+    fs::create_dir_all(&odd).unwrap();
+    std::os::unix::fs::symlink("lock", odd.join("lock")).unwrap(); // to itself
+    fs::write(odd.join("config.env"), "").unwrap();
+    let engines: Vec<_> = cluster.spec.names().iter().map(|it| cluster.engine(it)).collect();
+    assert_eq!(cluster.interrupt_up(Signal::INT), Some(1));
+    assert!(cluster.printed().contains("not stopped: odd: "), "{}", cluster.printed());
+    assert!(engines.iter().all(|it| !it.is_alive()), "a member still runs");
+}
+
+#[test]
 fn an_engine_that_nobody_wrote_down_is_found_by_its_lock() {
     let cluster = Cluster::ready(3);
     let (before, writer) = (cluster.members(), cluster.writer());
