@@ -9,8 +9,12 @@
 //! Whoever keeps the records on disk takes the new ones from here ([`Store::take_new`]) and says
 //! how far they are written ([`Store::written_up_to`]); from then on they are read from there.
 //!
-//! Deterministic: the same transactions give the same revisions, sizes and hashes on every member,
-//! whatever was written or swept by then. Nothing here does I/O of its own or reads a clock.
+//! A compaction takes no longer in a large store than in a small one: what it gives up is out of
+//! sight at once, forgotten little by little ([`Store::forget`]), and then deleted where it is kept
+//! ([`Store::sweep`]).
+//!
+//! Deterministic: the same transactions give the same revisions and hashes on every member, whatever
+//! was forgotten, written or swept by then. Nothing here does I/O of its own or reads a clock.
 
 mod error;
 mod history;
