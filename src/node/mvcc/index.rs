@@ -223,6 +223,11 @@ impl Index {
         places
     }
 
+    /// Up to where history is given up; 0 if nothing ever was.
+    pub(super) fn compacted(&self) -> i64 {
+        self.compacted
+    }
+
     /// Gives up history to a revision.
     pub(super) fn compact(&mut self, until: i64) {
         self.compacted = until;

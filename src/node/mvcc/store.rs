@@ -63,7 +63,6 @@ pub struct Store {
     /// What was taken for writing, up to here.
     taken: Revision,
     pub(super) revision: i64,
-    compacted: i64,
     pub(super) bytes: u64,
     /// Records that nothing leads to any more, to be deleted where they are kept.
     gone: BTreeSet<Revision>,
@@ -83,7 +82,6 @@ impl Store {
             tail: VecDeque::new(),
             taken: Revision::default(),
             revision: 1,
-            compacted: 0,
             bytes: 0,
             gone: BTreeSet::new(),
             leaving: VecDeque::new(),
@@ -136,10 +134,7 @@ impl Store {
         store.revision = revision;
         store.taken = Revision { main: revision, sub: i64::MAX };
         store.index.compact(compacted);
-        store.compacted = compacted;
-        while store.is_forgetting() {
-            store.forget(usize::MAX);
-        }
+        store.forget(usize::MAX);
         Ok(store)
     }
 
@@ -150,7 +145,7 @@ impl Store {
 
     /// Up to where history is given up; 0 if nothing ever was.
     pub fn compacted(&self) -> i64 {
-        self.compacted
+        self.index.compacted()
     }
 
     /// Bytes of every record that something leads to: the same on every member, once what was
@@ -193,7 +188,7 @@ impl Store {
         match at {
             _ if at > self.revision => Err(ReadError::Future),
             ..=0 => Ok(self.revision),
-            _ if at < self.compacted => Err(ReadError::Compacted),
+            _ if at < self.compacted() => Err(ReadError::Compacted),
             _ => Ok(at),
         }
     }
@@ -217,7 +212,7 @@ impl Store {
         range: &KeyRange,
         max: usize,
     ) -> Result<(Vec<Change>, i64), ReadError> {
-        if from < self.compacted {
+        if from < self.compacted() {
             return Err(ReadError::Compacted);
         }
         let to = to.min(self.revision);
@@ -250,14 +245,13 @@ impl Store {
     ///
     /// [`ReadError::Compacted`] if that was done before, [`ReadError::Future`].
     pub fn compact(&mut self, revision: i64) -> Result<(), ReadError> {
-        if revision <= self.compacted {
+        if revision <= self.compacted() {
             return Err(ReadError::Compacted);
         }
         if revision > self.revision {
             return Err(ReadError::Future);
         }
         self.index.compact(revision);
-        self.compacted = revision;
         Ok(())
     }
 
@@ -351,7 +345,7 @@ impl Store {
             tail: self.tail.range(..end).cloned().collect(),
             counts: self.counts(),
             revision: at,
-            compacted: self.compacted,
+            compacted: self.compacted(),
             _hold: Arc::clone(&self.hold),
         })
     }
@@ -399,7 +393,7 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
             .field("revision", &self.revision)
-            .field("compacted", &self.compacted)
+            .field("compacted", &self.compacted())
             .field("keys", &self.index.len())
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
